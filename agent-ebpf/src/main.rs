@@ -1,0 +1,2 @@
+//! The kernel programs (placeholder until the kernel slice lands).
+fn main() {}
