@@ -1,2 +1,64 @@
-//! Placeholder.
-fn main() {}
+//! Every task of the project, each a file of its own: `cargo xtask <task>`.
+
+mod build_ebpf;
+mod ci;
+mod packages;
+mod programs;
+mod run;
+mod suite;
+
+use clap::{Parser, Subcommand};
+
+/// Prescale's tasks. On a fresh Debian 12 with Rust, as root, each installs what it lacks and says so first.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the kernel programs: picks a compiler that can, installs one on Debian as root.
+    BuildEbpf,
+    /// Show Prescale at work on this machine: a real HTTP service, the real agent, aggregator and eBPF program.
+    ///
+    /// Needs root and cgroup2. Opens a page on loopback; `cargo xtask demo -- --help` lists the options.
+    #[command(disable_help_flag = true)]
+    Demo(PassedOn),
+    /// Run all tests: plain ones, then those that need root and a real kernel.
+    Test(suite::Options),
+    /// What CI runs: format, lints, tests, kernel tests, fuzzing, a short demo; minutes per tier at the end.
+    Ci,
+    /// Write forecasts of traces in `evaluate.py`'s format: `--traces DIR --out FILE.csv`.
+    #[command(disable_help_flag = true)]
+    Forecast(PassedOn),
+    /// Run the deterministic simulator: a seeded day, faults, policies.
+    #[command(disable_help_flag = true)]
+    Simulate(PassedOn),
+    /// Feed arbitrary bytes to the wire decoder for a while.
+    Fuzz {
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+    },
+}
+
+/// Arguments that the task's own program reads; `--help` included.
+#[derive(clap::Args)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::BuildEbpf => build_ebpf::build().map(drop),
+        Task::Demo(PassedOn { arguments }) => programs::demo(&arguments),
+        Task::Test(options) => suite::run(&options),
+        Task::Ci => ci::run(),
+        Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
+        Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),
+        Task::Fuzz { seconds } => suite::fuzz(seconds),
+    }
+}

@@ -1,0 +1,42 @@
+//! What CI runs, tier by tier, and how long each took.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::{run, suite};
+
+/// Runs every tier; stops at the first that fails, the minutes so far printed either way.
+pub fn run() -> Result<()> {
+    let tiers: [(&str, fn() -> Result<()>); 5] = [
+        ("format and lints", lints),
+        ("plain tests", suite::plain),
+        ("kernel tests", suite::kernel),
+        ("fuzzing", || suite::fuzz(30)),
+        ("short demo", demo),
+    ];
+    let mut minutes = Vec::new();
+    for (name, tier) in tiers {
+        eprintln!("\n=== {name}");
+        let start = Instant::now();
+        let outcome = tier();
+        minutes.push(format!("{:>6.1} min  {name}", start.elapsed().as_secs_f64() / 60.0));
+        if let Err(error) = outcome {
+            eprintln!("\n{}  <- failed", minutes.join("\n"));
+            return Err(error.context(format!("CI tier '{name}'")));
+        }
+    }
+    eprintln!("\n{}", minutes.join("\n"));
+    Ok(())
+}
+
+fn lints() -> Result<()> {
+    run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
+    run::run(&mut run::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The demo end to end, short: it exits with failure itself when its counts are not exact.
+fn demo() -> Result<()> {
+    let arguments = ["--headless", "--duration", "30s", "--json", "--policies", "prescale,hpa65"];
+    crate::programs::demo(&arguments.map(String::from))
+}
