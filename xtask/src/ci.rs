@@ -6,9 +6,11 @@ use anyhow::Result;
 
 use crate::{run, suite};
 
+type Tier = (&'static str, fn() -> Result<()>);
+
 /// Runs every tier; stops at the first that fails, the minutes so far printed either way.
 pub fn run() -> Result<()> {
-    let tiers: [(&str, fn() -> Result<()>); 5] = [
+    let tiers: [Tier; 5] = [
         ("format and lints", lints),
         ("plain tests", suite::plain),
         ("kernel tests", suite::kernel),
