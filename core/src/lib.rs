@@ -4,6 +4,7 @@
 //! values go out.
 
 pub mod counters;
+pub mod hpa;
 pub mod time;
 pub mod units;
 pub mod world;
