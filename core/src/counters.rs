@@ -1,6 +1,6 @@
 //! Everything a pod's kernel counters say, summed over CPUs: cumulative since its attach.
 
-use prescale_agent_ebpf::histogram::BUCKETS;
+use prescale_agent_ebpf::histogram::{BUCKETS, lower_bound_ns};
 
 /// Status classes, in the order of every per-class array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +50,69 @@ pub const REASONS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram(pub Box<[u64; BUCKETS]>);
 
+impl Histogram {
+    /// Requests in it.
+    pub fn count(&self) -> u64 {
+        self.0.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// What was added since `earlier`, or `None` if a bucket went back.
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut delta = Self::default();
+        for ((to, new), old) in delta.0.iter_mut().zip(self.0.iter()).zip(earlier.0.iter()) {
+            *to = new.checked_sub(*old)?;
+        }
+        Some(delta)
+    }
+
+    /// Adds `other`'s requests; sticks at the largest count instead of overflowing.
+    pub fn add(&mut self, other: &Self) {
+        for (to, more) in self.0.iter_mut().zip(other.0.iter()) {
+            *to = to.saturating_add(*more);
+        }
+    }
+
+    /// The latency that a share `q` (0 to 1) of the requests did not exceed, seconds of the kernel's clock, linear
+    /// within the bucket; `None` when it is empty.
+    pub fn quantile_seconds(&self, q: f64) -> Option<f64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let rank = q.clamp(0.0, 1.0) * count as f64;
+        let mut below = 0.0;
+        for (bucket, &n) in self.0.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let n = n as f64;
+            if below + n >= rank {
+                let (low, high) = (lower_bound_ns(bucket) as f64, lower_bound_ns(bucket + 1) as f64);
+                return Some((low + (high - low) * ((rank - below) / n).clamp(0.0, 1.0)) / 1e9);
+            }
+            below += n;
+        }
+        // Rounding of the running sum can leave the rank a hair beyond it: the end of the last bucket in use.
+        self.0.iter().rposition(|n| *n > 0).map(|last| lower_bound_ns(last + 1) as f64 / 1e9)
+    }
+
+    /// The mean latency, seconds, each request at its bucket's middle (at most 6 % off); `None` when it is empty.
+    pub fn mean_seconds(&self) -> Option<f64> {
+        let count = self.count();
+        let middle = |b: usize| (lower_bound_ns(b) + lower_bound_ns(b + 1)) as f64 / 2.0;
+        let sum: f64 = self.0.iter().enumerate().map(|(b, &n)| middle(b) * n as f64).sum();
+        (count > 0).then(|| sum / count as f64 / 1e9)
+    }
+
+    /// The share of requests slower than `seconds`, linear within the bucket; `None` when it is empty.
+    pub fn share_above(&self, seconds: f64) -> Option<f64> {
+        let (count, limit_ns) = (self.count(), seconds * 1e9);
+        let above = |bucket: usize| {
+            let (low, high) = (lower_bound_ns(bucket) as f64, lower_bound_ns(bucket + 1) as f64);
+            ((high - limit_ns) / (high - low)).clamp(0.0, 1.0)
+        };
+        let sum: f64 = self.0.iter().enumerate().map(|(b, &n)| above(b) * n as f64).sum();
+        (count > 0).then(|| sum / count as f64)
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self(Box::new([0; BUCKETS]))
@@ -91,11 +154,11 @@ pub struct Counters {
 impl Counters {
     /// Requests finished, all classes.
     pub fn finished(&self) -> u64 {
-        self.finishes.iter().sum()
+        self.finishes.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// Requests started and neither finished nor aborted.
     pub fn in_flight(&self) -> u64 {
-        self.starts.saturating_sub(self.finished() + self.aborts)
+        self.starts.saturating_sub(self.finished().saturating_add(self.aborts))
     }
 }

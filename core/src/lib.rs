@@ -5,8 +5,13 @@
 
 pub mod counters;
 pub mod hpa;
+pub mod merge;
+pub mod node;
+pub mod sample;
+pub mod series;
 pub mod time;
 pub mod units;
+pub mod wire;
 pub mod world;
 
 pub use time::{Mono, Now, Wall};
