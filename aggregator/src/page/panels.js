@@ -1,0 +1,109 @@
+// What stands beside the charts: now, why, decisions, weights, pods, agents.
+
+import { clockText, short, svg } from "./chart.js";
+import { element, replace, tableOf } from "./dom.js";
+
+const known = (v) => v !== null && v !== undefined;
+const milliseconds = (s) => (known(s) ? `${short(s * 1000)} ms` : "–");
+
+/** A length of time as a person says it. */
+export function lengthText(seconds) {
+  if (!known(seconds)) return "never";
+  if (seconds < 1) return "under 1 s";
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function number(value, unit, label) {
+  return element("div", { class: "number" }, element("b", {}, value, unit ? element("small", {}, ` ${unit}`) : null), element("span", {}, label));
+}
+
+/** The line of numbers that one looks at first. */
+export function drawHeadline(parent, detail) {
+  const last = detail.timeline.findLast((r) => known(r.load_rps));
+  const { wanted, current, ready } = detail.replicas;
+  const planned = detail.plan?.planned_for_rps;
+  replace(parent,
+    number(short(last?.load_rps), "requests/s", last?.censored ? "load, or more" : "load now"),
+    number(short(planned), "requests/s", known(detail.plan?.lead_time_seconds) ? `planned for, next ${lengthText(detail.plan.lead_time_seconds)}` : "planned for"),
+    number(`${wanted ?? "–"}`, "", "replicas wanted"),
+    number(`${ready ?? "–"}`, `of ${current ?? "–"}`, "ready"),
+    number(milliseconds(last?.p99_seconds), "", known(detail.settings.slo_seconds) ? `p99; objective ${milliseconds(detail.settings.slo_seconds)}` : "p99"),
+    element("p", { class: "sentence" }, detail.sentence ?? ""));
+}
+
+/** Each limiter in order, with the number before and after it. */
+export function drawWhy(parent, detail) {
+  const steps = detail.plan?.limiters ?? [];
+  if (steps.length === 0) {
+    replace(parent, element("p", { class: "quiet" }, "No plan yet."));
+    return;
+  }
+  replace(parent, element("ol", { class: "steps" }, steps.map((step, i) => {
+    const changed = i > 0 && step.from !== step.to;
+    const last = i === steps.length - 1 ? " last" : "";
+    return element("li", { class: (i === 0 ? "first" : changed ? "changed" : "same") + last },
+      element("span", { class: "to" }, String(step.to)), element("span", {}, step.sentence));
+  })));
+}
+
+/** The last decisions, newest first. */
+export function drawDecisions(parent, detail) {
+  if (detail.decisions.length === 0) {
+    replace(parent, element("p", { class: "quiet" }, "None yet: the replicas have been right so far, or nothing may be changed."));
+    return;
+  }
+  const items = [...detail.decisions].reverse().map((d) => {
+    const failed = d.outcome && d.outcome !== "applied";
+    const arrow = d.to > d.from ? "▲" : d.to < d.from ? "▼" : "=";
+    return element("li", failed ? { class: "failed" } : {},
+      element("span", { class: "quiet" }, clockText(d.at_unix_ms, true)),
+      element("b", {}, `${arrow} ${d.from} → ${d.to}`),
+      element("span", {}, d.sentence, failed ? element("b", {}, ` (${d.outcome})`) : null));
+  });
+  replace(parent, element("ol", { class: "decisions", tabindex: "0", "aria-label": "Decisions, newest first" }, items));
+}
+
+/** Weights of the experts per horizon, as bars and as numbers. */
+export function drawWeights(parent, detail) {
+  const weights = detail.weights ?? [];
+  if (weights.length === 0) {
+    replace(parent, element("p", { class: "quiet" }, "No forecast has been scored yet."));
+    return;
+  }
+  const names = [...new Set(weights.flatMap((w) => w.models.map((m) => m.name)))];
+  const head = ["Expert", ...weights.map((w) => `${lengthText(w.horizon_seconds)}${w.max_over ? " max" : ""}`)];
+  const rows = names.map((name) => [name.replaceAll("_", " "), ...weights.map((w) => {
+    const model = w.models.find((m) => m.name === name);
+    if (!model || model.awake === false) return element("span", { class: "quiet", title: "asleep: too little history" }, "asleep");
+    const percent = Math.round(model.weight * 100);
+    const bar = svg("svg", { class: "bar-of", viewBox: "0 0 30 6", "aria-hidden": "true" },
+      svg("rect", { x: 0, y: 5, width: 30, height: 1, class: "bar-rest" }),
+      svg("rect", { x: 0, y: 0, width: (30 * model.weight).toFixed(1), height: 6, class: "bar-part" }));
+    return element("span", {}, `${percent} %`, bar);
+  })]);
+  replace(parent, tableOf("Weight of each expert in the median, by how far ahead", head, rows));
+}
+
+const PHASES = { starting: "◔ starting", ready: "● ready", terminating: "◌ leaving" };
+
+/** The pods, with what was last measured on them. */
+export function drawPods(parent, detail) {
+  if (detail.pods.length === 0) {
+    replace(parent, element("p", { class: "quiet" }, "No pod exists."));
+    return;
+  }
+  const rows = detail.pods.map((p) => [p.name, PHASES[p.phase] ?? p.phase, short(p.load_rps), short(p.in_flight)]);
+  replace(parent, tableOf(`${rows.length} pods; requests/s and requests in flight`, ["Pod", "Phase", "Load", "In flight"], rows));
+}
+
+/** How fresh each node's reports are. */
+export function drawAgents(parent, list) {
+  if (list.nodes.length === 0) {
+    replace(parent, element("p", { class: "quiet" }, "No agent has reported. Without reports every workload holds."));
+    return;
+  }
+  const rows = list.nodes.map((n) => [n.node, `${lengthText(n.age_seconds)} ago`, n.stale ? "⚠ stale: its pods hold" : "fresh"]);
+  replace(parent, tableOf("Last report of each node's agent", ["Node", "Reported", "State"], rows, (r) => (r[2] === "fresh" ? null : "failed")));
+}
