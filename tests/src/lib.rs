@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What needs more than one crate: the tests' helpers, the simulator, the demo.
+
+pub mod binaries;
