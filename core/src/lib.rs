@@ -3,10 +3,14 @@
 //! Nothing here reads a clock, a file, a socket or an environment variable: `now`, bytes and seeds come in,
 //! values go out.
 
+pub mod capacity;
+pub mod check;
 pub mod counters;
 pub mod hpa;
+pub mod lead_time;
 pub mod merge;
 pub mod node;
+pub mod plan;
 pub mod sample;
 pub mod series;
 pub mod time;

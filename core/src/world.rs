@@ -46,6 +46,29 @@ pub struct WorkloadSettings {
     pub paused: bool,
 }
 
+impl WorkloadSettings {
+    /// What contradicts itself, if anything: with such settings nothing is changed.
+    pub fn problem(&self) -> Option<&'static str> {
+        let positive = |value: Option<f64>| value.is_none_or(|v| v.is_finite() && v > 0.0);
+        if self.max_replicas == 0 {
+            Some("max_replicas is 0")
+        } else if self.min_replicas > self.max_replicas {
+            Some("min_replicas is above max_replicas")
+        } else if !positive(self.rps_per_pod) {
+            Some("rps_per_pod is not a number above 0")
+        } else if !positive(self.slo_seconds) {
+            Some("slo_seconds is not a number above 0")
+        } else if !(self.headroom.is_finite() && (0.0..=MOST_HEADROOM).contains(&self.headroom)) {
+            Some("headroom is not between 0 and 10")
+        } else {
+            None
+        }
+    }
+}
+
+/// Eleven times the forecast: beyond any use; more is a mistake of units (percent for a share).
+const MOST_HEADROOM: f64 = 10.0;
+
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
