@@ -1,4 +1,6 @@
-//! Layouts shared by the kernel programs and the agent: `no_std`, no dependency.
+//! What the kernel programs and the agent share: map layouts, the latency scale, and the pure parts of the
+//! programs (HTTP framing, sequence numbers), so that these are tested on any machine.
 #![no_std]
 
 pub mod histogram;
+pub mod layout;

@@ -2,4 +2,5 @@
 
 pub mod cgroup;
 pub mod finder;
+pub mod kernel;
 pub mod own;

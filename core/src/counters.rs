@@ -41,6 +41,10 @@ pub enum Unaccounted {
     PipelineOverflow,
     /// The message could not be followed (upgrade, malformed head, head over the limit).
     Unparsed,
+    /// A new connection speaks TLS.
+    Tls,
+    /// A new connection speaks HTTP/2 (prior knowledge), which is not read yet.
+    Http2,
 }
 
 /// Length of the array of [`Unaccounted`] reasons; room for more.
