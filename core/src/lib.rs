@@ -15,6 +15,7 @@ pub mod sample;
 pub mod series;
 pub mod time;
 pub mod units;
+pub mod view;
 pub mod wire;
 pub mod world;
 
