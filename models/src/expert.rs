@@ -2,6 +2,11 @@
 
 use crate::forecast::{Grid, Target};
 
+/// The largest value that a series carries: far above any request rate, and still exact in `f32` to one part in 10^7.
+///
+/// Larger finite input is clamped to it, so that sums, squares and `f32` storage can't overflow.
+pub const VALUE_LIMIT: f64 = 1e15;
+
 /// One observation on a grid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
@@ -11,6 +16,33 @@ pub struct Bin {
     pub value: Option<f64>,
     /// The value is a lower bound: the pods were saturated, more was asked than served.
     pub censored: bool,
+}
+
+impl Bin {
+    /// A measured bin.
+    pub fn new(index: i64, value: f64) -> Self {
+        Self { index, value: Some(value), censored: false }
+    }
+
+    /// A bin without a measurement.
+    pub fn missing(index: i64) -> Self {
+        Self { index, value: None, censored: false }
+    }
+
+    /// The same bin with an impossible value (NaN, infinite, negative) taken as missing and a huge one clamped to
+    /// [`VALUE_LIMIT`].
+    pub fn sane(self) -> Self {
+        let value = self.value.filter(|v| v.is_finite() && *v >= 0.0).map(|v| v.min(VALUE_LIMIT));
+        Self { value, ..self }
+    }
+
+    /// What an expert learns from that would itself have predicted `predicted`.
+    ///
+    /// A censored bin is a lower bound, so it counts only where it is above what was expected: nothing is ever
+    /// trained downwards by it.
+    pub fn learnable(&self, predicted: f64) -> Option<f64> {
+        self.value.map(|v| if self.censored { v.max(predicted) } else { v })
+    }
 }
 
 /// Every forecaster's name; labels of metrics and of the API come from here.
@@ -27,6 +59,10 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::LastValue, Self::LinearTwoMinutes, Self::TunedSmoothing, Self::HoltWinters];
+
     /// The name in metrics, files and the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -43,17 +79,23 @@ pub trait Expert: Send {
     /// Which model this is.
     fn kind(&self) -> ModelKind;
 
-    /// Takes the next bin. Indices only grow; a jump is a gap of missing bins.
+    /// Takes the next bin, already [`Bin::sane`]. Indices only grow; a jump is a gap of missing bins.
     fn observe(&mut self, bin: Bin);
 
-    /// Whether the history suffices. A sleeping expert is neither asked nor scored.
+    /// Whether the history suffices. A sleeping expert is neither believed nor scored; what it predicts in its sleep
+    /// (usually the last value) serves only where nobody else is awake.
     fn awake(&self) -> bool;
 
     /// Point forecasts for each of `targets`, written to `out` (same length), finite and not negative.
     ///
-    /// Depends on the observed bins alone.
+    /// `targets` are those that the expert was made for, in the same order. Depends on the observed bins alone. For
+    /// [`Target::MaxOver`] this is the largest value of the expert's own path; what noise adds to a maximum is left
+    /// to the residual quantiles.
     fn predict(&self, targets: &[Target], out: &mut [f64]);
 
     /// The grid that the expert was made for.
     fn grid(&self) -> Grid;
+
+    /// Bytes on the heap, for the memory budget.
+    fn heap_bytes(&self) -> usize;
 }

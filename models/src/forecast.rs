@@ -45,6 +45,9 @@ impl std::error::Error for NotFinite {}
 pub struct Quantiles([f64; 5]);
 
 impl Quantiles {
+    /// All zero.
+    pub const ZERO: Self = Self([0.0; 5]);
+
     /// Takes the values in the order of [`LEVELS`]; negatives become 0, a decreasing one its predecessor.
     ///
     /// # Errors

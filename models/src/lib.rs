@@ -1,10 +1,18 @@
 //! Forecasters of one workload's load, their online ensemble and its calibration.
 //!
 //! Pure: no clock, no I/O, no ambient randomness. A series lives on a [`Grid`]; a [`Bin`] is one observation;
-//! an [`Expert`] turns bins into point forecasts; the ensemble turns experts into a [`Forecast`].
+//! an [`Expert`] turns bins into point forecasts; the [`Ensemble`] turns experts into a [`Forecast`].
 
+pub mod combiner;
+pub mod ensemble;
 pub mod expert;
+pub mod experts;
 pub mod forecast;
+pub mod residual;
+pub mod scale;
+pub mod tracking;
+pub mod window;
 
+pub use ensemble::{Ensemble, EnsembleSettings, Score, Weight};
 pub use expert::{Bin, Expert, ModelKind};
 pub use forecast::{Forecast, Grid, LEVELS, Level, NotFinite, Quantiles, Target};

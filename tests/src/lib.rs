@@ -1,3 +1,4 @@
-//! What needs more than one crate: the tests' helpers, the simulator, the demo.
+//! What needs more than one crate: the tests' helpers, the simulator, the demo, the forecast runner.
 
 pub mod binaries;
+pub mod forecast;

@@ -1,0 +1,183 @@
+//! How far an expert is usually off: a decaying histogram of its scaled residuals, and the quantiles of that.
+
+use crate::forecast::LEVELS;
+
+/// Buckets per sign: two an octave from 2^-5 to 2^7 scales. A residual below 1/32 of the usual movement is noise of
+/// the noise, one beyond 128 is counted in the outermost bucket.
+const SIDE: usize = 24;
+const LOWEST_EXPONENT: i64 = -5;
+/// One mantissa bit beside the exponent: two linear buckets an octave.
+const MANTISSA_BITS: u32 = 1;
+
+/// How many residuals are remembered, about: 2,000 leave twenty beyond the 99 % level.
+const MEMORY: f32 = 2000.0;
+
+/// What is believed before the first residual: a normal distribution whose scale is the local scale, with the weight
+/// of this many residuals, spread over the buckets by [`PRIOR`].
+const PRIOR_WEIGHT: f32 = 6.0;
+
+/// Normal quantiles at [`LEVELS`].
+const PRIOR: [f64; 5] = [-1.2816, 0.0, 1.2816, 1.6449, 2.3263];
+
+/// A decaying histogram of signed residuals, in units of the local scale.
+#[derive(Clone, Debug)]
+pub struct Residuals {
+    /// Ascending: −outermost … −innermost, zero, innermost … outermost.
+    buckets: [f32; 2 * SIDE + 1],
+    total: f32,
+    /// The weight of the next residual. It grows instead of all others shrinking.
+    weight: f32,
+    quantiles: [f32; 5],
+    since: u8,
+    seen: u32,
+}
+
+impl Default for Residuals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Residuals {
+    /// The prior alone.
+    pub fn new() -> Self {
+        let mut new = Self {
+            buckets: [0.0; 2 * SIDE + 1],
+            total: 0.0,
+            weight: 1.0,
+            quantiles: PRIOR.map(|q| q as f32),
+            since: 0,
+            seen: 0,
+        };
+        // The prior enters as evenly spaced normal quantiles, so that a few residuals move it smoothly.
+        for (value, share) in [(-2.0, 0.05), (-1.4, 0.1), (-0.8, 0.2), (-0.25, 0.15)] {
+            for sign in [1.0, -1.0] {
+                new.buckets[bucket(sign * value)] += share * PRIOR_WEIGHT;
+                new.total += share * PRIOR_WEIGHT;
+            }
+        }
+        new
+    }
+
+    /// Adds one residual (in scales). Not finite ones can't occur: both sides of the difference are bounded.
+    pub fn add(&mut self, residual: f64) {
+        debug_assert!(residual.is_finite(), "residual {residual}");
+        self.weight *= 1.0 + 1.0 / MEMORY;
+        if self.weight > 1e6 {
+            let shrink = 1.0 / self.weight;
+            self.total = 0.0;
+            for bucket in &mut self.buckets {
+                *bucket *= shrink;
+                self.total += *bucket;
+            }
+            self.weight = 1.0;
+        }
+        self.buckets[bucket(residual)] += self.weight;
+        self.total += self.weight;
+        self.seen = self.seen.saturating_add(1);
+        // Early on each residual moves the quantiles; later every eighth suffices, which saves most of the work.
+        self.since += 1;
+        if self.seen < 200 || self.since >= 8 {
+            self.since = 0;
+            self.refresh();
+        }
+    }
+
+    /// The residual's quantile at one of [`LEVELS`], in scales.
+    pub fn quantile(&self, level: usize) -> f64 {
+        f64::from(self.quantiles[level])
+    }
+
+    /// The residual's quantiles at [`LEVELS`], in scales.
+    pub fn quantiles(&self) -> [f64; 5] {
+        self.quantiles.map(f64::from)
+    }
+
+    fn refresh(&mut self) {
+        let mut below = 0.0_f32;
+        let mut level = 0;
+        for (i, &mass) in self.buckets.iter().enumerate() {
+            while level < 5 && below + mass >= LEVELS[level] as f32 * self.total && mass > 0.0 {
+                let share = f64::from((LEVELS[level] as f32 * self.total - below) / mass);
+                let (low, high) = edges(i);
+                self.quantiles[level] = (low + share.clamp(0.0, 1.0) * (high - low)) as f32;
+                level += 1;
+            }
+            below += mass;
+        }
+    }
+}
+
+fn bucket(residual: f64) -> usize {
+    // The exponent and the leading mantissa bit of a float are a logarithm with two linear steps an octave: exact
+    // on every machine, and cheaper than a logarithm.
+    let bits = residual.abs().to_bits() >> (52 - MANTISSA_BITS);
+    let lowest = (1023 + LOWEST_EXPONENT) << MANTISSA_BITS;
+    let side = (bits as i64 - lowest).clamp(-1, SIDE as i64 - 1);
+    match side {
+        -1 => SIDE,
+        side if residual < 0.0 => SIDE - 1 - side as usize,
+        side => SIDE + 1 + side as usize,
+    }
+}
+
+fn edges(bucket: usize) -> (f64, f64) {
+    let edge = |side: usize| {
+        let bits = (((1023 + LOWEST_EXPONENT) << MANTISSA_BITS) + side as i64) as u64;
+        f64::from_bits(bits << (52 - MANTISSA_BITS))
+    };
+    match bucket {
+        // As good as exact: series that repeat exactly are forecast exactly.
+        SIDE => (0.0, 0.0),
+        b if b > SIDE => (edge(b - SIDE - 1), edge(b - SIDE)),
+        b => (-edge(SIDE - b), -edge(SIDE - 1 - b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_falls_between_its_buckets_edges() {
+        let mut x = 1.0 / 32.0;
+        while x < 127.0 {
+            for value in [x, -x] {
+                let (low, high) = edges(bucket(value));
+                assert!(low <= value && value <= high, "{value} not in {low}..{high}");
+            }
+            x *= 1.01;
+        }
+        assert_eq!(edges(bucket(1e-3)), (0.0, 0.0));
+        assert_eq!(bucket(1e300), 2 * SIDE);
+        assert_eq!(bucket(-1e300), 0);
+    }
+
+    #[test]
+    fn uniform_residuals_give_uniform_quantiles() {
+        let mut residuals = Residuals::new();
+        for i in 0..20_000_u64 {
+            residuals.add((i * 7919 % 1000) as f64 / 100.0 - 5.0);
+        }
+        for (quantile, level) in residuals.quantiles().iter().zip(LEVELS) {
+            let expected = level * 10.0 - 5.0;
+            // Within a bucket, half an octave.
+            assert!(
+                (quantile - expected).abs() <= 0.05 + expected.abs() / 4.0,
+                "{level}: {quantile} instead of {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_past_is_forgotten() {
+        let mut residuals = Residuals::new();
+        for _ in 0..20_000 {
+            residuals.add(3.0);
+        }
+        for _ in 0..10_000 {
+            residuals.add(-3.0);
+        }
+        assert!(residuals.quantiles()[4] < 0.0, "{:?}", residuals.quantiles());
+    }
+}

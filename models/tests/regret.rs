@@ -1,0 +1,82 @@
+//! The combiner keeps its bound: JMLR 15 (2014), de Rooij et al., Theorem 8 with the variance bounded by s²/4.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod common;
+
+use common::Rng;
+use prescale_models::combiner::Combiner;
+
+/// Plays `losses` (rounds of one loss per expert, all awake) without forgetting.
+/// Returns regret against the best expert and the bound.
+fn play(experts: usize, rounds: usize, mut losses: impl FnMut(usize, &[f32]) -> Vec<f64>) -> (f64, f64) {
+    let mut combiner = Combiner::new(&vec![1.0; experts], 1.0);
+    let awake = (1_u32 << experts) - 1;
+    let (mut own, mut theirs) = (0.0, vec![0.0; experts]);
+    let (mut squares, mut largest) = (0.0, 0.0_f64);
+    for round in 0..rounds {
+        let losses = losses(round, combiner.weights());
+        own += combiner.combine(losses.iter().copied(), awake).unwrap();
+        for (sum, loss) in theirs.iter_mut().zip(&losses) {
+            *sum += loss;
+        }
+        let range =
+            losses.iter().copied().fold(f64::MIN, f64::max) - losses.iter().copied().fold(f64::MAX, f64::min);
+        squares += range * range;
+        largest = largest.max(range);
+        combiner.update(&losses, awake);
+    }
+    let log = (experts as f64).ln();
+    let best = theirs.into_iter().fold(f64::MAX, f64::min);
+    (own - best, (squares * log).sqrt() + largest * (4.0 / 3.0 * log + 2.0))
+}
+
+#[test]
+fn regret_stays_under_the_bound_on_random_alternating_and_adversarial_losses() {
+    for experts in [2, 4, 12] {
+        let mut rng = Rng(experts as u64);
+        let (regret, bound) =
+            play(experts, 5000, |_, _| (0..experts).map(|_| rng.uniform() * 37.0).collect());
+        assert!(regret <= bound, "random, {experts}: {regret} > {bound}");
+        let (regret, bound) =
+            play(experts, 5000, |t, _| (0..experts).map(|i| f64::from(u8::from(t % experts == i))).collect());
+        assert!(regret <= bound, "alternating, {experts}: {regret} > {bound}");
+        // Whoever has the largest weight loses, on a scale that jumps a thousandfold.
+        let (regret, bound) = play(experts, 5000, |t, weights| {
+            let leader = (0..experts).max_by(|a, b| weights[*a].total_cmp(&weights[*b])).unwrap();
+            let size = if t > 2500 { 1000.0 } else { 1.0 };
+            (0..experts).map(|i| if i == leader { size } else { 0.0 }).collect()
+        });
+        assert!(regret <= bound, "adversarial, {experts}: {regret} > {bound}");
+        assert!(regret > 0.0, "an adversary that gains nothing tests nothing");
+    }
+}
+
+#[test]
+fn a_sleeper_that_wakes_up_better_takes_over_within_days_of_minutes() {
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1.0 - 1.0 / 3000.0);
+    for _ in 0..1440 {
+        combiner.update(&[1.0, f64::NAN], 0b01);
+    }
+    assert!((combiner.weights()[1] - 0.5).abs() < 1e-6, "asleep: nothing lost, nothing won");
+    let mut minutes = 0;
+    while combiner.weights()[1] < 0.9 {
+        combiner.update(&[1.0, 0.5], 0b11);
+        minutes += 1;
+        assert!(minutes < 100, "{:?}", combiner.weights());
+    }
+}
+
+#[test]
+fn a_former_leader_that_fails_is_left() {
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1.0 - 1.0 / 3000.0);
+    for _ in 0..20_000 {
+        combiner.update(&[0.1, 0.2], 0b11);
+    }
+    let mut minutes = 0;
+    while combiner.weights()[1] < 0.9 {
+        combiner.update(&[0.4, 0.2], 0b11);
+        minutes += 1;
+        assert!(minutes < 3000, "{:?}", combiner.weights());
+    }
+}

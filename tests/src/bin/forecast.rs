@@ -1,0 +1,62 @@
+//! `cargo xtask forecast`: predictions for a directory of traces, to be scored by `evaluate.py`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use prescale_tests::forecast::run::{Choice, HEADER, run};
+use prescale_tests::forecast::trace::{Trace, files};
+
+/// Forecasts every trace of a directory at the origins of evaluate.py's protocol and writes the predictions.
+///
+/// Each model reads the trace bin by bin and is asked at an origin before it sees the next bin. Score the file with
+/// `evaluate.py score OUT.csv`.
+#[derive(Parser)]
+#[command(name = "forecast", bin_name = "cargo xtask forecast")]
+struct Arguments {
+    /// Directory with the traces: `*.csv.gz`, columns `timestamp,value`, counts per bin.
+    #[arg(long, value_name = "DIR")]
+    traces: PathBuf,
+    /// Where the predictions go: CSV with trace, origin, horizon, quantile, value.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone.
+    #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
+    model: String,
+    /// Only traces whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let choice = Choice::all().find(|c| c.name() == arguments.model).context("clap has checked the name")?;
+    let file = File::create(&arguments.out).with_context(|| format!("create {}", arguments.out.display()))?;
+    let mut out = BufWriter::new(file);
+    writeln!(out, "{HEADER}")?;
+    let files = files(&arguments.traces)?;
+    for (i, path) in files.iter().enumerate() {
+        let trace = Trace::read(path)?;
+        if !trace.name.contains(&arguments.only) {
+            continue;
+        }
+        let begin = Instant::now();
+        let cost = run(&trace, choice, &mut out)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let each = seconds * 1e6 / cost.bins as f64;
+        eprintln!(
+            "{:>2}/{} {:<24} {:>7} bins in {seconds:5.2} s, {each:5.2} µs a bin, {:>4} KiB",
+            i + 1,
+            files.len(),
+            trace.name,
+            cost.bins,
+            cost.memory_bytes / 1024,
+        );
+    }
+    out.flush().context("write the predictions")?;
+    Ok(())
+}

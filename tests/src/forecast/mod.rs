@@ -1,0 +1,5 @@
+//! `cargo xtask forecast`: traces in, predictions out, in the format and protocol of `evaluate.py`.
+
+pub mod protocol;
+pub mod run;
+pub mod trace;
