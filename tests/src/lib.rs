@@ -1,4 +1,5 @@
 //! What needs more than one crate: the tests' helpers, the simulator, the demo, the forecast runner.
 
 pub mod binaries;
+pub mod demo;
 pub mod forecast;
