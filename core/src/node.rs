@@ -250,6 +250,12 @@ impl Node {
         Some(self.report(now))
     }
 
+    /// As [`Self::tick`], for the last time: the agent stops, and its report goes out whether it is due or not.
+    pub fn finish(&mut self, now: Now, readings: Vec<Reading>, own: OwnUse) -> NodeReport {
+        self.reported = None;
+        self.tick(now, readings, own).expect("without an earlier report one is due")
+    }
+
     fn read(&mut self, now: Now, reading: Reading) {
         let Some(state) = self.pods.get_mut(&reading.uid).filter(|s| s.is_read()) else { return };
         if let Err(e) = state.read(now, reading.counters, reading.resources) {

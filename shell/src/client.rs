@@ -35,6 +35,18 @@ pub enum Failure {
     Token,
 }
 
+/// A whole reply.
+pub type Reply = hyper::Response<Bytes>;
+
+/// What a refusal says, for a log line: status and the start of its first line.
+pub fn said(reply: &Reply) -> String {
+    // Long enough for a sentence, short enough for a log.
+    let most = 200;
+    let text = String::from_utf8_lossy(reply.body());
+    let line: String = text.lines().next().unwrap_or("").chars().take(most).collect();
+    if line.is_empty() { reply.status().to_string() } else { format!("{}: {line}", reply.status()) }
+}
+
 /// Bounds on what the server may take from us. All times are real time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -115,7 +127,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`]; a status of 400 or more is a reply, not a failure.
-    pub async fn get(&self, path: &str) -> Result<hyper::Response<Bytes>, Failure> {
+    pub async fn get(&self, path: &str) -> Result<Reply, Failure> {
         self.get_within(path, self.limits.reply).await
     }
 
@@ -123,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn get_within(&self, path: &str, reply: Duration) -> Result<hyper::Response<Bytes>, Failure> {
+    pub async fn get_within(&self, path: &str, reply: Duration) -> Result<Reply, Failure> {
         self.request(Method::GET, path, None, Bytes::new(), reply).await
     }
 
@@ -137,7 +149,7 @@ impl Client {
         path: &str,
         content_type: &'static str,
         body: impl Into<Bytes>,
-    ) -> Result<hyper::Response<Bytes>, Failure> {
+    ) -> Result<Reply, Failure> {
         self.request(method, path, Some(content_type), body.into(), self.limits.reply).await
     }
 
@@ -148,7 +160,7 @@ impl Client {
         content_type: Option<&'static str>,
         body: Bytes,
         reply: Duration,
-    ) -> Result<hyper::Response<Bytes>, Failure> {
+    ) -> Result<Reply, Failure> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -167,10 +179,7 @@ impl Client {
         tokio::time::timeout(reply, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    async fn exchange(
-        &self,
-        mut request: hyper::Request<Full<Bytes>>,
-    ) -> Result<hyper::Response<Bytes>, Failure> {
+    async fn exchange(&self, mut request: hyper::Request<Full<Bytes>>) -> Result<Reply, Failure> {
         loop {
             let kept = self.take_idle().await;
             let reused = kept.is_some();
