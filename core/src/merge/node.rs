@@ -1,0 +1,78 @@
+//! One node: which of its reports is the newest, and whether its clock is possible.
+
+use super::demand::{Hold, WrongUnit};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::{NodeReport, NodeWorkload};
+
+/// Farthest that a node's clock may be off, seconds: an unsynchronised machine is off by seconds, a lost time zone by
+/// an hour; a queue of reports that an agent kept during an outage is older than this only when it is useless.
+pub(super) const MAX_OFF_SECONDS: i64 = 300;
+/// A clock that is off by no more than this is taken as it is, milliseconds: reports are under way for some time.
+const SYNCHRONISED_MS: i64 = 2_000;
+
+/// What the merge keeps of a node.
+#[derive(Debug, Default)]
+pub(super) struct NodeState {
+    /// Agent start and sequence of the newest report.
+    newest: Option<(Wall, u64)>,
+    received: Option<Mono>,
+    /// Added to the node's instants; changes only when the clock jumps.
+    correction_ms: i64,
+    /// Its clock was impossible at its last report.
+    pub(super) clock: Option<Hold>,
+    /// What its newest report says of its workloads.
+    pub(super) workloads: Vec<NodeWorkload>,
+}
+
+impl NodeState {
+    /// Takes a report's head: whether it is the newest, and what to add to its instants.
+    ///
+    /// # Errors
+    /// [`Hold::Clock`] when its clock is impossible.
+    pub(super) fn report(&mut self, now: Now, report: &NodeReport) -> Result<(bool, i64), Hold> {
+        let reads = report.pods.iter().filter(|p| p.counters.is_some()).map(|p| p.read);
+        // The last counters of a pod that is gone are repeated for a while; they may be a little older.
+        for instant in [report.sent].into_iter().chain(reads) {
+            if let Some(hold) = impossible(now, &report.node, instant) {
+                self.clock = Some(hold.clone());
+                return Err(hold);
+            }
+        }
+        self.clock = None;
+        let order = (report.agent_start, report.sequence);
+        let newest = self.newest.is_none_or(|known| order > known);
+        let off_ms = now.wall.0 - report.sent.0;
+        if newest {
+            self.newest = Some(order);
+            self.received = Some(now.mono);
+            self.workloads.clone_from(&report.workloads);
+            if off_ms.abs() <= SYNCHRONISED_MS {
+                self.correction_ms = 0;
+            } else if (off_ms - self.correction_ms).abs() > SYNCHRONISED_MS {
+                self.correction_ms = off_ms;
+            }
+        }
+        Ok((newest, self.correction_ms))
+    }
+
+    /// Seconds since its newest report came.
+    pub(super) fn age_seconds(&self, now: Now) -> f64 {
+        self.received.map_or(f64::INFINITY, |at| now.mono.seconds_since(at))
+    }
+}
+
+fn impossible(now: Now, node: &str, instant: Wall) -> Option<Hold> {
+    let off_ms = i128::from(instant.0) - i128::from(now.wall.0);
+    let limit_ms = i128::from(MAX_OFF_SECONDS) * 1000;
+    if off_ms.abs() <= limit_ms {
+        return None;
+    }
+    let ours = i128::from(now.wall.0);
+    let units = [
+        (WrongUnit::Seconds, i128::from(instant.0) * 1000),
+        (WrongUnit::Microseconds, i128::from(instant.0) / 1000),
+        (WrongUnit::Nanoseconds, i128::from(instant.0) / 1_000_000),
+    ];
+    let unit = units.into_iter().find(|(_, ms)| (ms - ours).abs() <= limit_ms).map(|(unit, _)| unit);
+    Some(Hold::Clock { node: node.to_owned(), off_seconds: (off_ms / 1000) as i64, unit })
+}
