@@ -1,6 +1,7 @@
 //! One workload as this node sees it: the sum of its measured pods, the local forecast, the burst flag.
 
-use prescale_models::Grid;
+use prescale_models::ensemble::Ensemble;
+use prescale_models::{Bin, Grid, Target};
 
 use super::LocalForecast;
 use super::burst::Detector;
@@ -11,6 +12,17 @@ use crate::world::WorkloadId;
 
 /// The node's own grid: the shortest horizon it forecasts.
 const GRID: Grid = Grid { step_seconds: 5 };
+/// 5 s to 2 min ahead, and the largest value on the way, which is what pods are sized for.
+const TARGETS: [Target; 8] = [
+    Target::At { steps: 1 },
+    Target::At { steps: 2 },
+    Target::At { steps: 3 },
+    Target::At { steps: 6 },
+    Target::At { steps: 12 },
+    Target::At { steps: 24 },
+    Target::MaxOver { steps: 12 },
+    Target::MaxOver { steps: 24 },
+];
 /// When pods join or leave, the node's sum jumps though the demand does not. The model is shown no bin for so long
 /// (connections move over within seconds), seconds,
 const BLIND_SECONDS: f64 = 15.0;
@@ -19,6 +31,7 @@ const ASLEEP_SECONDS: f64 = 60.0;
 
 /// A workload's state on this node.
 pub(super) struct LocalWorkload {
+    ensemble: Ensemble,
     detector: Detector,
     /// The measured pods of the last poll, sorted; a change is a membership change.
     members: Vec<String>,
@@ -31,7 +44,14 @@ pub(super) struct LocalWorkload {
 
 impl LocalWorkload {
     pub(super) fn new() -> Self {
-        Self { detector: Detector::default(), members: Vec::new(), changed: None, open: None, rate: 0.0 }
+        Self {
+            ensemble: Ensemble::node(GRID, &TARGETS),
+            detector: Detector::default(),
+            members: Vec::new(),
+            changed: None,
+            open: None,
+            rate: 0.0,
+        }
     }
 
     /// Takes one poll's samples of all the workload's measured pods, by uid. True when a burst flag rises.
@@ -58,7 +78,7 @@ impl LocalWorkload {
             && open < index
         {
             let value = (polls > 0).then(|| sum / f64::from(polls));
-            let _ = value;
+            self.ensemble.observe(Bin { index: open, value, censored: false });
             self.open = None;
         }
         let counts = measured && !self.since_change(now, BLIND_SECONDS);
@@ -78,7 +98,8 @@ impl LocalWorkload {
         if self.members.is_empty() || self.since_change(now, ASLEEP_SECONDS) {
             return None;
         }
-        None
+        let forecast = self.ensemble.forecast()?;
+        Some(LocalForecast { pods: self.members.len() as u32, forecast: forecast.clone() })
     }
 
     /// Requests/s at the last poll, all measured pods.
@@ -94,5 +115,22 @@ impl LocalWorkload {
     /// What the report says of it.
     pub(super) fn report(&self, now: Now, id: &WorkloadId) -> NodeWorkload {
         NodeWorkload { id: id.clone(), forecast: self.forecast(now), burst: self.detector.flag() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_s_models_fit_into_its_budget() {
+        let mut ensemble = Ensemble::node(GRID, &TARGETS);
+        for index in 0..20_000 {
+            ensemble.observe(Bin { index, value: Some(50.0), censored: false });
+        }
+        let bytes = ensemble.memory_bytes();
+        println!("{bytes} bytes a workload");
+        // 110 workloads on one node: a third of the agent's 20 MiB.
+        assert!(110 * bytes <= 20 * (1 << 20) / 3, "{bytes}");
     }
 }

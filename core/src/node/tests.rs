@@ -231,6 +231,39 @@ fn a_burst_is_reported_at_once() {
     assert!(burst.rate > 500.0 && (49.0..52.0).contains(&burst.baseline), "{burst:?}");
 }
 
+#[test]
+fn the_local_forecast_sleeps_across_membership_changes() {
+    let mut node = node();
+    node.watch(at(0.0), list(vec![watched("a", &[]), watched("b", &[])]));
+    node.found(at(0.0), &dirs(&["a"]));
+    node.attached(at(0.0), "a");
+    let mut awake = Vec::new();
+    for i in 1..400u64 {
+        let t = i as f64;
+        let mut readings = vec![reading("a", t, 50 * i)];
+        let present: &[&str] = if i < 200 { &["a"] } else { &["a", "b"] };
+        for action in node.found(at(t), &dirs(present)) {
+            assert_eq!(action, attach("b"));
+            node.attached(at(t), "b");
+        }
+        if i >= 200 {
+            readings.push(reading("b", t, 30 * (i - 200)));
+        }
+        let report = node.tick(at(t), readings, OwnUse::default()).unwrap();
+        if let Some(local) = &report.workloads[0].forecast {
+            awake.push(i);
+            let expected = if i <= 200 { 50.0 } else { 80.0 };
+            let median = local.forecast.get(prescale_models::Target::At { steps: 1 }).unwrap().median();
+            assert!((median / expected - 1.0).abs() < 0.15, "second {i}: {median}");
+            assert_eq!(local.pods, if i <= 200 { 1 } else { 2 });
+            NodeReport::decode(&report.encode()).unwrap();
+        }
+    }
+    let (before, after): (Vec<u64>, Vec<u64>) = awake.into_iter().partition(|i| *i < 230);
+    assert!((60..=70).contains(&before[0]) && *before.last().unwrap() <= 201, "{before:?}");
+    assert!((260..=263).contains(&after[0]) && *after.last().unwrap() == 399, "{after:?}");
+}
+
 fn saturating(capacity: u64, load: impl Fn(u64) -> u64, seconds: u64) -> Vec<(u64, Option<Censored>)> {
     let mut node = attached_node();
     let (mut starts, mut finished) = (0u64, 0u64);
