@@ -5,6 +5,7 @@
 
 pub mod capacity;
 pub mod check;
+pub mod cluster;
 pub mod counters;
 pub mod hpa;
 pub mod lead_time;

@@ -4,6 +4,7 @@
 //! leaves a [`Step`] that says why. Raising ones come first, so that a later limit (ramp, maximum) has the last word;
 //! every one is monotone in the load, so the whole is. `check` reads the result and recomputes its bounds another way.
 
+mod explain;
 mod inputs;
 mod limiter;
 mod memory;
@@ -14,7 +15,7 @@ pub(crate) mod arbitrary;
 #[cfg(test)]
 mod laws;
 
-pub use inputs::{Data, Inputs, Load, Upper, Window};
+pub use inputs::{Basis, Data, Inputs, Load, Upper, Window};
 pub use limiter::{Gate, HoldCause, Limiter, Step};
 pub use memory::Memory;
 pub use rules::Rules;
@@ -65,6 +66,8 @@ pub struct WorkloadPlan {
     pub steps: Vec<Step>,
     /// Why it is not carried out although it differs, if so.
     pub gate: Option<Gate>,
+    /// The numbers that it rests on.
+    pub basis: Basis,
 }
 
 impl WorkloadPlan {
@@ -109,6 +112,7 @@ pub fn plan(inputs: &Inputs<'_>) -> WorkloadPlan {
         need: if hold.is_some() { need.max(inputs.replicas) } else { need },
         steps: steps.steps,
         gate: gate(inputs),
+        basis: inputs.basis(),
     }
 }
 
@@ -145,7 +149,10 @@ fn limited(inputs: &Inputs<'_>, need: u32, steps: &mut Chain) -> Option<HoldCaus
     steps.raise(Limiter::Stabilisation, recent.min(current));
     let hold = inputs.hold();
     if let Some(cause) = hold {
-        steps.raise(Limiter::Hold(cause), current);
+        // Said even where the number would stay anyway: whoever asks why must hear that something is unknown.
+        if steps.value <= current {
+            steps.set(Limiter::Hold(cause), current);
+        }
     }
 
     if steps.value > current {

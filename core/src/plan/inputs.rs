@@ -89,6 +89,29 @@ pub enum Data {
     Hold(HoldCause),
 }
 
+/// The numbers that a plan rests on, as its report shows them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Basis {
+    /// The rate that the last seconds' counts prove, requests/s.
+    pub measured_rps: f64,
+    /// Requests that wait beyond the objective.
+    pub backlog: f64,
+    /// Pods that serve.
+    pub ready_pods: u32,
+    /// What the nodes expect, while they see a burst.
+    pub burst_rps: Option<RequestsPerSecond>,
+    /// What one pod carries.
+    pub capacity: Option<Capacity>,
+    /// What is grown for.
+    pub scale_out: Option<Upper>,
+    /// What is kept for.
+    pub scale_in: Option<Upper>,
+    /// From decision to a new pod's first response, seconds of the caller's clock.
+    pub lead_time_seconds: f64,
+    /// Spare capacity asked for, as a share.
+    pub headroom: f64,
+}
+
 impl Load {
     /// A rate that the true one exceeds with near certainty: the best lower bound over the windows, requests/s.
     ///
@@ -134,6 +157,21 @@ impl Inputs<'_> {
         // The one place where a count in real time meets a duration of the caller's clock.
         let drain_seconds = (self.lead_time_seconds / self.clock_speed).max(1e-3);
         self.pods_for(self.load.lower_rps(self.rules) + backlog / drain_seconds)
+    }
+
+    /// The numbers for the report.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            measured_rps: self.load.lower_rps(self.rules),
+            backlog: self.backlog(),
+            ready_pods: self.ready_pods,
+            burst_rps: self.load.burst_rps,
+            capacity: self.capacity,
+            scale_out: self.scale_out,
+            scale_in: self.scale_in,
+            lead_time_seconds: self.lead_time_seconds,
+            headroom: self.settings.headroom,
+        }
     }
 
     /// Why replicas must not shrink, if there is a cause.

@@ -12,8 +12,6 @@ pub struct Rules {
     /// By the newsvendor rule the level is `cost of a slow request ÷ (that + cost of spare capacity for it)`: 0.95
     /// says that being late costs 19 times as much as the pod's idle time. Stated headroom comes on top.
     pub level: Level,
-    /// How old a forecast may be when it is used: the fast grid's step.
-    pub planning_period_seconds: f64,
     /// Standard deviations between a count and the rate that it proves. With 3, a steady Poisson load proves a rate
     /// above its own once in 740 looks, and by then the forecast's margin must be used up too.
     pub reactive_sigmas: f64,
@@ -46,7 +44,6 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             level: Level::P95,
-            planning_period_seconds: 10.0,
             reactive_sigmas: 3.0,
             censored_growth: 1.5,
             stabilisation_seconds: 120.0,

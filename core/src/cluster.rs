@@ -1,0 +1,211 @@
+//! The aggregator's brain: reports and the target's world in, plans out. The shell and the simulator drive it.
+//!
+//! Per workload it holds the history, two ensembles, the measured lead time, what the plan remembers and what became of
+//! its writes. A tick closes seconds, shows them to the ensembles, plans, has the plan checked, and logs.
+
+mod forecasts;
+mod moments;
+mod show;
+mod starts;
+mod tracked;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use crate::merge::{Accepted, Refused};
+pub use writes::Outcome;
+
+use crate::check::Violation;
+use crate::merge::{Merge, MergeSettings};
+use crate::plan::{Plan, Rules};
+use crate::time::{Now, Wall};
+use crate::units::{RequestsPerSecond, Seconds};
+use crate::view;
+use crate::wire::{NodeReport, VERSION, WatchList, WatchedPod};
+use crate::world::{WorkloadId, WorkloadState};
+use tracked::Tracked;
+
+/// What a cluster works by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Seconds of the caller's clock per second of the kernel's: 1 in production, more in a demo.
+    pub clock_speed: f64,
+    /// Lead time until nine starts were measured: the kubelet's and the HPA's own allowance for a pod to become ready
+    /// (`--horizontal-pod-autoscaler-initial-readiness-delay`).
+    pub lead_time_prior: Seconds,
+    /// The plan's constants.
+    pub rules: Rules,
+    /// The merge's constants.
+    pub merge: MergeSettings,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            clock_speed: 1.0,
+            lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
+            rules: Rules::default(),
+            merge: MergeSettings::default(),
+        }
+    }
+}
+
+/// A workload that the target no longer names is remembered for so long, seconds: a Deployment that is replaced, or a
+/// target that hiccups, must not cost what was learned.
+const FORGET_SECONDS: f64 = 3600.0;
+
+/// The brain of one aggregator.
+pub struct Cluster {
+    settings: ClusterSettings,
+    merge: Merge,
+    workloads: BTreeMap<WorkloadId, Tracked>,
+    violations: BTreeMap<Violation, u64>,
+}
+
+impl Cluster {
+    /// A cluster that knows nothing yet.
+    ///
+    /// # Panics
+    /// If the settings would break a law of the plan.
+    pub fn new(settings: ClusterSettings) -> Self {
+        settings.rules.assert_valid();
+        assert!(settings.clock_speed.is_finite() && settings.clock_speed > 0.0, "a clock runs forward");
+        let merge = Merge::new(settings.merge);
+        Self { settings, merge, workloads: BTreeMap::new(), violations: BTreeMap::new() }
+    }
+
+    /// Takes all workloads that exist, as the target sees them.
+    pub fn world(&mut self, now: Now, workloads: &[WorkloadState]) {
+        self.merge.world(now, workloads);
+        let mut missing: Vec<WorkloadId> = self.workloads.keys().cloned().collect();
+        for state in workloads {
+            missing.retain(|id| *id != state.id);
+            let settings = &self.settings;
+            let tracked = self.workloads.entry(state.id.clone()).or_insert_with(|| Tracked::new(settings));
+            tracked.world(now, state);
+        }
+        for id in missing {
+            if let Some(tracked) = self.workloads.get_mut(&id) {
+                if tracked.missing_for(now) > FORGET_SECONDS {
+                    self.workloads.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Takes a node's report.
+    ///
+    /// # Errors
+    /// [`Refused`], when nothing of it can be used.
+    pub fn report(&mut self, now: Now, report: &NodeReport) -> Result<Accepted, Refused> {
+        self.merge.report(now, report)
+    }
+
+    /// Takes a workload's load from before our time, oldest first and all at once; before or after the target has
+    /// named it. The ensembles start anew: with this history, then with what was measured since.
+    pub fn import(&mut self, _now: Now, id: &WorkloadId, history: &[(Wall, RequestsPerSecond)]) {
+        let settings = &self.settings;
+        self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings)).import(history);
+    }
+
+    /// Plans every workload. Once a second, and at once when a report said [`Accepted::burst`].
+    pub fn tick(&mut self, now: Now) -> Plan {
+        let mut plan = Plan::default();
+        for (id, tracked) in &mut self.workloads {
+            let demand = self.merge.demand(now, id);
+            let seconds = self.merge.seconds(now, id);
+            let Some((planned, broken)) = tracked.tick(now, id, demand, &seconds, &self.settings) else {
+                continue;
+            };
+            for violation in broken {
+                *self.violations.entry(violation).or_insert(0) += 1;
+            }
+            plan.decisions.extend(planned.decision());
+            plan.report.push(planned);
+        }
+        plan
+    }
+
+    /// What became of a decision. Exactly once for each.
+    pub fn outcome(&mut self, now: Now, id: &WorkloadId, outcome: Outcome) {
+        if let Some(tracked) = self.workloads.get_mut(id) {
+            tracked.outcome(now, outcome);
+        }
+    }
+
+    /// The pods that a node shall measure. The revision comes from the content, so that an aggregator's restart is none
+    /// for the agents.
+    pub fn watch_list(&self, node: &str) -> WatchList {
+        let mut pods = Vec::new();
+        for (id, tracked) in &self.workloads {
+            let Some(state) = tracked.state() else { continue };
+            pods.extend(state.pods.iter().filter(|pod| pod.node == node).map(|pod| WatchedPod {
+                uid: pod.uid.clone(),
+                name: pod.name.clone(),
+                workload: id.clone(),
+                ports: pod.ports.clone(),
+                probes: Vec::new(),
+            }));
+        }
+        WatchList { version: VERSION, revision: revision(&pods), pods }
+    }
+
+    /// Every node that a pod is bound to or that has reported, by name.
+    pub fn nodes(&self, now: Now) -> Vec<String> {
+        let states = self.workloads.values().filter_map(Tracked::state);
+        let bound = states.flat_map(|state| state.pods.iter().map(|pod| pod.node.as_str()));
+        let all: std::collections::BTreeSet<&str> =
+            bound.chain(self.merge.nodes(now).map(|(node, _)| node)).collect();
+        all.into_iter().map(str::to_owned).collect()
+    }
+
+    /// How often a plan broke which rule, since the start. Above 0 is a mistake of ours.
+    pub fn violations(&self) -> impl Iterator<Item = (Violation, u64)> + '_ {
+        self.violations.iter().map(|(violation, count)| (*violation, *count))
+    }
+
+    /// All workloads in short.
+    pub fn list(&self, now: Now) -> view::List {
+        let nodes = self.merge.nodes(now).map(|(node, age_seconds)| view::Node {
+            node: node.to_owned(),
+            age_seconds,
+            stale: age_seconds > self.settings.merge.fresh_seconds,
+        });
+        view::List {
+            now_unix_ms: now.wall.0,
+            clock_speed: self.settings.clock_speed,
+            workloads: self.workloads.iter().filter_map(|(id, tracked)| tracked.summary(id)).collect(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// One workload in full; `None` when the target does not name it.
+    pub fn view(&self, now: Now, id: &WorkloadId) -> Option<view::Workload> {
+        let totals = self.merge.totals(id).unwrap_or_default();
+        self.workloads.get(id)?.view(now, id, &totals, &self.settings)
+    }
+}
+
+/// FNV-1a over the list's content.
+fn revision(pods: &[WatchedPod]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |bytes: &[u8]| {
+        // Each field ends with a byte that no name holds.
+        for byte in bytes.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for pod in pods {
+        add(pod.uid.as_bytes());
+        add(pod.name.as_bytes());
+        add(pod.workload.namespace.as_bytes());
+        add(pod.workload.name.as_bytes());
+        for port in &pod.ports {
+            add(&port.to_be_bytes());
+        }
+    }
+    hash
+}

@@ -1,0 +1,148 @@
+//! A workload's two ensembles, and which of their quantiles a plan uses.
+
+use prescale_models::{Bin, Ensemble, Forecast, Grid, Level, Target};
+
+use crate::plan::Upper;
+use crate::series::{Point, Resolution, Series};
+use crate::time::Wall;
+use crate::units::RequestsPerSecond;
+
+/// Steps of 10 s: half a minute to five minutes, the span of lead times.
+const FAST_STEPS: [u32; 4] = [3, 6, 12, 30];
+/// Steps of 60 s: a minute to an hour.
+const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
+
+/// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
+pub(super) struct Forecasts {
+    fast: Side,
+    slow: Side,
+}
+
+struct Side {
+    resolution: Resolution,
+    ensemble: Ensemble,
+    seen: Option<i64>,
+}
+
+impl Side {
+    fn new(resolution: Resolution) -> Self {
+        let grid = Grid { step_seconds: resolution.step_seconds() };
+        let max_over =
+            |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
+        let targets = match resolution {
+            Resolution::Minute => {
+                let at = SLOW_STEPS.iter().map(|&steps| Target::At { steps });
+                at.chain(max_over(&SLOW_STEPS)).collect()
+            }
+            _ => max_over(&FAST_STEPS),
+        };
+        Self { resolution, ensemble: Ensemble::cluster(grid, &targets), seen: None }
+    }
+
+    fn observe(&mut self, point: &Point) {
+        if self.seen.is_some_and(|seen| point.index <= seen) {
+            return;
+        }
+        self.seen = Some(point.index);
+        let value = point.load.map(RequestsPerSecond::get);
+        self.ensemble.observe(Bin { index: point.index, value, censored: point.censored });
+    }
+
+    fn follow(&mut self, series: &Series) {
+        let since = self.seen.unwrap_or(i64::MIN);
+        for point in series.after(self.resolution, since) {
+            self.observe(&point);
+        }
+    }
+
+    /// The upper quantile of the largest load until `seconds` from now; the longest target if none reaches so far.
+    fn upper(&self, seconds: f64, level: Level) -> Option<Upper> {
+        let forecast = self.ensemble.forecast()?;
+        let step = forecast.grid.step_seconds;
+        // The newest bin may have begun two of its lengths ago; what is left of the target must still reach.
+        let reach = seconds + f64::from(step);
+        let maxima = || forecast.points.iter().filter(|(t, _)| matches!(t, Target::MaxOver { .. }));
+        let enough = maxima().filter(|(t, _)| f64::from(t.steps() * step) >= reach);
+        let (target, quantiles) =
+            enough.min_by_key(|(t, _)| t.steps()).or_else(|| maxima().max_by_key(|(t, _)| t.steps()))?;
+        let load = RequestsPerSecond::new(quantiles.at(level)).ok()?;
+        Some(Upper { load, level, seconds: target.steps() * step, step_seconds: step })
+    }
+
+    fn reaches(&self, seconds: f64) -> bool {
+        let step = self.resolution.step_seconds();
+        let longest = if self.resolution == Resolution::Minute { SLOW_STEPS[5] } else { FAST_STEPS[3] };
+        f64::from(longest * step) >= seconds + f64::from(step)
+    }
+}
+
+impl Forecasts {
+    pub(super) fn new() -> Self {
+        Self { fast: Side::new(Resolution::TenSeconds), slow: Side::new(Resolution::Minute) }
+    }
+
+    /// Shows the ensembles what has been added to the series since the last call.
+    pub(super) fn follow(&mut self, series: &Series) {
+        self.fast.follow(series);
+        self.slow.follow(series);
+    }
+
+    /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
+    /// to it: bins between its points would be free of noise, and teach a certainty that there is none.
+    pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
+        *self = Self::new();
+        let spacing = typical_spacing(history);
+        for side in [&mut self.fast, &mut self.slow] {
+            let step = i64::from(side.resolution.step_seconds());
+            if spacing.is_some_and(|spacing| spacing <= step) {
+                let live = series.points(side.resolution).find(|p| p.concurrency.is_some()).map(|p| p.index);
+                for point in binned(history, step) {
+                    if live.is_none_or(|live| point.index < live) {
+                        side.observe(&point);
+                    }
+                }
+            }
+            side.follow(series);
+        }
+    }
+
+    /// The larger of the two grids' upper quantiles of the largest load until `seconds` from now. The fast grid sees
+    /// what began a moment ago, the slow one what comes at this hour; each is blind to the other's, and being too
+    /// small costs more than being too large.
+    pub(super) fn upper(&self, seconds: f64, level: Level) -> Option<Upper> {
+        let fast = self.fast.upper(seconds, level).filter(|_| self.fast.reaches(seconds));
+        let slow = self.slow.upper(seconds, level);
+        match (fast, slow) {
+            (Some(a), Some(b)) => Some(if a.load.get() >= b.load.get() { a } else { b }),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Both ensembles, fast first.
+    pub(super) fn ensembles(&self) -> [&Ensemble; 2] {
+        [&self.fast.ensemble, &self.slow.ensemble]
+    }
+
+    /// Both forecasts, fast first.
+    pub(super) fn current(&self) -> impl Iterator<Item = &Forecast> {
+        self.ensembles().into_iter().filter_map(Ensemble::forecast)
+    }
+}
+
+/// The median distance of neighbours, seconds.
+fn typical_spacing(history: &[(Wall, RequestsPerSecond)]) -> Option<i64> {
+    let mut spacings: Vec<i64> =
+        history.windows(2).map(|pair| pair[1].0.unix_seconds() - pair[0].0.unix_seconds()).collect();
+    spacings.sort_unstable();
+    spacings.get(spacings.len() / 2).copied()
+}
+
+/// Means per bin, oldest first; bins without a point are left out (gaps).
+fn binned(history: &[(Wall, RequestsPerSecond)], step: i64) -> impl Iterator<Item = Point> {
+    let index = move |wall: Wall| wall.unix_seconds().div_euclid(step);
+    history.chunk_by(move |a, b| index(a.0) == index(b.0)).filter_map(move |bin| {
+        let mean = bin.iter().map(|(_, load)| load.get()).sum::<f64>() / bin.len() as f64;
+        let load = Some(RequestsPerSecond::new(mean).ok()?);
+        Some(Point { index: index(bin[0].0), load, concurrency: None, censored: false })
+    })
+}

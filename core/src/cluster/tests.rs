@@ -1,0 +1,400 @@
+//! The brain in a small world: one node, pods that serve at once, a load that the test sets.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::counters::Counters;
+use crate::plan::{Decision, Limiter};
+use crate::time::Mono;
+use crate::wire::{AgentHealth, NodeWorkload, PodReport, PodState, Resources};
+use crate::world::{Mode, Pod, PodPhase, WorkloadSettings};
+use prescale_agent_ebpf::histogram::bucket_of;
+
+const EPOCH_MS: i64 = 1_700_000_000_000;
+const RPS_PER_POD: f64 = 50.0;
+
+struct Small {
+    cluster: Cluster,
+    seconds: u64,
+    sequence: u64,
+    rps: f64,
+    state: WorkloadState,
+    counters: BTreeMap<String, Counters>,
+    reporting: bool,
+    decisions: Vec<(u64, Decision)>,
+    /// Seconds from a pod's appearance until it serves.
+    start_up: u64,
+    born: BTreeMap<String, u64>,
+    pods_made: u32,
+}
+
+fn id() -> WorkloadId {
+    WorkloadId { namespace: "shop".into(), name: "web".into() }
+}
+
+fn settings() -> WorkloadSettings {
+    WorkloadSettings {
+        mode: Mode::Full,
+        min_replicas: 1,
+        max_replicas: 40,
+        rps_per_pod: Some(RPS_PER_POD),
+        slo_seconds: Some(0.25),
+        headroom: 0.0,
+        paused: false,
+    }
+}
+
+impl Small {
+    fn new(replicas: u32, rps: f64) -> Self {
+        let state =
+            WorkloadState { id: id(), settings: settings(), replicas, resource_version: 1, pods: Vec::new() };
+        let mut small = Self {
+            cluster: Cluster::new(ClusterSettings::default()),
+            seconds: 0,
+            sequence: 0,
+            rps,
+            state,
+            counters: BTreeMap::new(),
+            reporting: true,
+            decisions: Vec::new(),
+            start_up: 5,
+            born: BTreeMap::new(),
+            pods_made: 0,
+        };
+        small.settle_pods();
+        small.state.pods.iter_mut().for_each(|p| p.phase = PodPhase::Ready);
+        small.born.clear();
+        small
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: Mono((10_000 + self.seconds) * 1_000_000_000),
+            wall: Wall(EPOCH_MS + self.seconds as i64 * 1000),
+        }
+    }
+
+    fn settle_pods(&mut self) {
+        while (self.state.pods.len() as u32) < self.state.replicas {
+            let uid = format!("pod-{}", self.pods_made);
+            self.pods_made += 1;
+            self.born.insert(uid.clone(), self.seconds);
+            self.state.pods.push(Pod {
+                uid: uid.clone(),
+                name: uid,
+                node: "node-1".into(),
+                phase: PodPhase::Starting,
+                ports: vec![],
+            });
+        }
+        self.state.pods.truncate(self.state.replicas as usize);
+        for pod in &mut self.state.pods {
+            if self.born.get(&pod.uid).is_none_or(|born| born + self.start_up <= self.seconds) {
+                pod.phase = PodPhase::Ready;
+            }
+        }
+    }
+
+    /// One second passes; decisions are carried out at once.
+    fn second(&mut self) {
+        for (_, decision) in self.quiet_second() {
+            self.apply(&decision);
+        }
+    }
+
+    fn seconds(&mut self, count: u64) {
+        for _ in 0..count {
+            self.second();
+        }
+    }
+
+    fn apply(&mut self, decision: &Decision) {
+        assert_eq!(decision.resource_version, self.state.resource_version);
+        self.state.replicas = decision.replicas;
+        self.state.resource_version += 1;
+        let outcome = Outcome::Applied { resource_version: self.state.resource_version };
+        self.cluster.outcome(self.now(), &id(), outcome);
+    }
+
+    /// One second passes; returns what was decided in it.
+    fn quiet_second(&mut self) -> Vec<(u64, Decision)> {
+        self.seconds += 1;
+        self.settle_pods();
+        self.cluster.world(self.now(), std::slice::from_ref(&self.state));
+        if self.reporting {
+            let report = self.report();
+            self.cluster.report(self.now(), &report).unwrap();
+        }
+        let plan = self.cluster.tick(self.now());
+        assert_eq!(
+            self.cluster.violations().count(),
+            0,
+            "{:?}",
+            self.cluster.violations().collect::<Vec<_>>()
+        );
+        let new: Vec<_> = plan.decisions.into_iter().map(|d| (self.seconds, d)).collect();
+        self.decisions.extend(new.clone());
+        new
+    }
+
+    fn report(&mut self) -> NodeReport {
+        let ready: Vec<&Pod> = self.state.pods.iter().filter(|p| p.phase == PodPhase::Ready).collect();
+        let share = (self.rps / ready.len().max(1) as f64) as u64;
+        let read = self.now().wall;
+        let mut pods = Vec::new();
+        for pod in &self.state.pods {
+            let counters = self.counters.entry(pod.uid.clone()).or_default();
+            counters.read_at_ns = (10_000 + self.seconds) * 1_000_000_000;
+            if pod.phase == PodPhase::Ready {
+                counters.starts += share;
+                counters.finishes[2] += share;
+                counters.in_flight_integral_ns += share * 20_000_000;
+                counters.first_byte.0[bucket_of(20_000_000)] += share;
+                counters.last_byte[2].0[bucket_of(20_000_000)] += share;
+            }
+            pods.push(PodReport {
+                uid: pod.uid.clone(),
+                workload: 0,
+                attach_generation: 1,
+                state: PodState::Measured,
+                read,
+                counters: Some(counters.clone()),
+                resources: Resources::default(),
+                censored: None,
+                last: false,
+            });
+        }
+        self.sequence += 1;
+        NodeReport {
+            version: VERSION,
+            node: "node-1".into(),
+            boot_id: "boot".into(),
+            agent_start: Wall(EPOCH_MS),
+            sequence: self.sequence,
+            sent: self.now().wall,
+            workloads: vec![NodeWorkload { id: id(), forecast: None, burst: None }],
+            pods,
+            agent: AgentHealth::default(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        self.cluster.list(self.now()).workloads[0].reason.unwrap()
+    }
+
+    fn view(&self) -> view::Workload {
+        self.cluster.view(self.now(), &id()).unwrap()
+    }
+}
+
+#[test]
+fn a_step_in_load_is_answered_within_three_seconds() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(600);
+    let before = small.state.replicas;
+    assert!((3..=4).contains(&before), "{before}");
+    small.rps = 600.0;
+    small.decisions.clear();
+    small.seconds(60);
+    let (first, decision) = &small.decisions[0];
+    assert!(*first <= 603, "the first decision came after {} s", first - 600);
+    assert!(decision.replicas > before);
+    assert!(small.state.replicas >= 12, "{}", small.state.replicas);
+    assert!(small.cluster.list(small.now()).workloads[0].warning.is_none());
+}
+
+#[test]
+fn too_many_replicas_leave_only_after_the_warm_up_and_then_slowly() {
+    let mut small = Small::new(20, 150.0);
+    small.seconds(299);
+    assert_eq!((small.state.replicas, small.reason()), (20, "warming_up"));
+    small.seconds(500);
+    assert!((3..=5).contains(&small.state.replicas), "{}", small.state.replicas);
+    assert!(small.decisions.iter().all(|(_, d)| d.replicas < d.replicas_before));
+    assert!(
+        small.decisions.iter().all(|(_, d)| d.replicas * 4 + 4 > d.replicas_before * 3),
+        "a quarter at most"
+    );
+}
+
+#[test]
+fn a_restarted_brain_never_shrinks_before_it_has_watched_for_long() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.state.replicas = 12;
+    small.cluster = Cluster::new(ClusterSettings::default());
+    small.seconds(299);
+    assert_eq!((small.state.replicas, small.reason()), (12, "warming_up"));
+    // It may grow at once.
+    small.cluster = Cluster::new(ClusterSettings::default());
+    small.rps = 1000.0;
+    small.seconds(10);
+    assert!(small.state.replicas >= 18, "{}", small.state.replicas);
+}
+
+#[test]
+fn silence_holds() {
+    let mut small = Small::new(20, 950.0);
+    small.seconds(400);
+    let before = small.state.replicas;
+    small.reporting = false;
+    small.seconds(600);
+    assert_eq!(small.state.replicas, before);
+    assert_eq!(small.reason(), "data_stale");
+    assert!(small.view().warning.unwrap().starts_with("Nothing shrinks"));
+    // Back with far less to do: nothing leaves within the stabilisation window.
+    small.reporting = true;
+    small.rps = 100.0;
+    small.seconds(100);
+    assert_eq!(small.state.replicas, before);
+    small.seconds(500);
+    assert!(small.state.replicas <= 5, "{}", small.state.replicas);
+}
+
+#[test]
+fn without_capacity_nothing_changes() {
+    let mut small = Small::new(4, 150.0);
+    small.state.settings.rps_per_pod = None;
+    small.seconds(400);
+    small.rps = 2000.0;
+    small.seconds(60);
+    assert_eq!((small.state.replicas, small.reason()), (4, "capacity_unknown"));
+}
+
+#[test]
+fn lead_times_are_measured_from_decision_to_first_response() {
+    let mut small = Small::new(4, 150.0);
+    small.start_up = 12;
+    small.seconds(400);
+    assert_eq!(small.view().lead_time.planned_seconds, 30.0);
+    small.rps = 900.0;
+    small.seconds(120);
+    let lead = small.view().lead_time;
+    assert!(lead.measured_starts >= 9, "{lead:?}");
+    // The pod appears a second after the decision, serves 12 s later, and is heard of a second after that.
+    assert!((12.0..=15.0).contains(&lead.planned_seconds), "{lead:?}");
+}
+
+#[test]
+fn one_write_at_a_time_and_back_off_after_failures() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.rps = 900.0;
+    let mut decided = Vec::new();
+    while decided.is_empty() {
+        decided = small.quiet_second();
+    }
+    for _ in 0..20 {
+        assert!(small.quiet_second().is_empty(), "a write is under way");
+    }
+    small.cluster.outcome(small.now(), &id(), Outcome::Conflict);
+    assert_eq!(small.view().decisions.last().unwrap().outcome, Some("conflict"));
+    let again = small.quiet_second();
+    assert_eq!(again.len(), 1, "after one second");
+    small.cluster.outcome(small.now(), &id(), Outcome::Failed);
+    assert!(small.quiet_second().is_empty());
+    assert_eq!(small.quiet_second().len(), 1, "after two");
+    assert!(small.view().warning.is_none());
+}
+
+#[test]
+fn a_foreign_write_is_respected_until_the_settings_change() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.state.replicas = 2;
+    small.state.resource_version += 1;
+    small.seconds(5);
+    assert_eq!(small.state.replicas, 2);
+    let view = small.view();
+    assert_eq!(view.plan.unwrap().gate.unwrap().name, "foreign_write");
+    assert!(view.warning.unwrap().contains("from 4 to 2"));
+    small.rps = 900.0;
+    small.seconds(60);
+    assert_eq!(small.state.replicas, 2);
+    small.state.settings.headroom = 0.1;
+    small.seconds(60);
+    assert!(small.state.replicas >= 18, "{}", small.state.replicas);
+}
+
+#[test]
+fn an_answer_from_before_our_own_write_is_no_foreign_write() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.rps = 900.0;
+    let old = small.state.clone();
+    small.second();
+    while small.state.replicas == old.replicas {
+        small.second();
+    }
+    small.cluster.world(small.now(), std::slice::from_ref(&old));
+    small.seconds(30);
+    assert!(small.view().warning.is_none());
+    assert!(small.state.replicas >= 18);
+}
+
+#[test]
+fn observing_decides_and_writes_nothing() {
+    let mut small = Small::new(4, 150.0);
+    small.state.settings.mode = Mode::Observe;
+    small.seconds(400);
+    small.rps = 900.0;
+    small.seconds(30);
+    assert!(small.decisions.is_empty());
+    let view = small.view();
+    assert!(view.replicas.wanted.unwrap() >= 8, "{:?}", view.replicas);
+    assert_eq!(view.plan.unwrap().gate.unwrap().name, "observe");
+}
+
+#[test]
+fn imported_history_forecasts_from_the_first_minute_and_grows_ahead_of_the_hour() {
+    let mut small = Small::new(4, 100.0);
+    // Five days: quiet, but for a ramp that begins every day 20 minutes from now.
+    let day = 86_400i64;
+    let from = EPOCH_MS / 1000 - 5 * day;
+    let ramp_at = |t: i64| (t - EPOCH_MS / 1000 - 1200).rem_euclid(day) < 3600;
+    let load = |t: i64| if ramp_at(t) { 500.0 } else { 100.0 };
+    let history: Vec<(Wall, RequestsPerSecond)> = (from..EPOCH_MS / 1000)
+        .step_by(60)
+        .map(|t| (Wall(t * 1000), RequestsPerSecond::new(load(t)).unwrap()))
+        .collect();
+    small.cluster.import(small.now(), &id(), &history);
+    small.seconds(1);
+    assert!(small.view().forecast.is_some());
+    small.seconds(1080);
+    let grows = |(_, d): &(u64, Decision)| d.replicas > d.replicas_before;
+    assert!(!small.decisions.iter().any(grows), "too early: {:?}", small.decisions);
+    // The last two minutes before the hour: the season is known, the load has not moved.
+    small.seconds(110);
+    assert!(small.state.replicas >= 8, "{} replicas; {:#?}", small.state.replicas, small.view().plan);
+    let reasons: Vec<Limiter> = small.decisions.iter().map(|(_, d)| d.reason).collect();
+    assert!(reasons.contains(&Limiter::Forecast), "{reasons:?}");
+}
+
+#[test]
+fn watch_lists_name_the_nodes_pods_and_survive_a_restart() {
+    let mut small = Small::new(3, 150.0);
+    small.second();
+    let list = small.cluster.watch_list("node-1");
+    assert_eq!(list.pods.len(), 3);
+    assert!(small.cluster.watch_list("node-2").pods.is_empty());
+    assert_ne!(list.revision, small.cluster.watch_list("node-2").revision);
+    small.cluster = Cluster::new(ClusterSettings::default());
+    small.second();
+    assert_eq!(small.cluster.watch_list("node-1"), list);
+    small.state.replicas = 4;
+    small.second();
+    assert_ne!(small.cluster.watch_list("node-1").revision, list.revision);
+    assert_eq!(small.cluster.nodes(small.now()), ["node-1"]);
+}
+
+#[test]
+fn a_workload_that_the_target_forgets_for_a_moment_keeps_what_was_learned() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.cluster.world(small.now(), &[]);
+    assert_eq!(small.cluster.tick(small.now()), Plan::default());
+    assert!(small.cluster.view(small.now(), &id()).is_none());
+    small.seconds(30);
+    assert!(small.view().forecast.is_some());
+    assert_eq!(small.reason(), "forecast");
+}

@@ -1,0 +1,310 @@
+//! Everything that is known of one workload, and one tick of it.
+
+use std::collections::VecDeque;
+
+use super::ClusterSettings;
+use super::forecasts::Forecasts;
+use super::moments::{Moment, Moments};
+use super::starts::Starts;
+use super::writes::{Outcome, Writes};
+use crate::capacity::Capacity;
+use crate::check::{Violation, check};
+use crate::lead_time::LeadTime;
+use crate::merge::{Demand, Hold, Second};
+use crate::plan::{
+    Data, Decision, HoldCause, Inputs, Limiter, Load, Memory, Rules, Step, Window, WorkloadPlan, plan,
+};
+use crate::series::{Resolution, Series};
+use crate::time::{Mono, Now, Wall};
+use crate::units::RequestsPerSecond;
+use crate::world::{PodPhase, WorkloadId, WorkloadState};
+
+/// Lengths over which arrivals are counted, seconds of the caller's clock: the shortest sees a step within seconds,
+/// the longest proves a rate of a few requests a second.
+const WINDOWS: [usize; 4] = [3, 10, 30, 60];
+/// A window that ended longer ago than this says nothing about now, seconds.
+const WINDOW_AGE_SECONDS: i64 = 15;
+/// A burst may raise the floor to at most so many times the load that is measured: the ramp's own factor.
+const MOST_BURST: f64 = 2.0;
+/// Decisions that are kept for the page: a day of one every five minutes.
+const LOG: usize = 288;
+
+/// An entry of the decision log.
+#[derive(Clone, Debug)]
+pub(super) struct Logged {
+    pub(super) at: Wall,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) reason: Limiter,
+    pub(super) sentence: String,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// One workload.
+pub(super) struct Tracked {
+    pub(super) state: Option<WorkloadState>,
+    missing_since: Option<Mono>,
+    pub(super) series: Series,
+    pub(super) forecasts: Forecasts,
+    pub(super) lead_time: LeadTime,
+    starts: Starts,
+    memory: Memory,
+    pub(super) writes: Writes,
+    measured_since: Option<Mono>,
+    pub(super) demand: Option<Demand>,
+    pub(super) plan: Option<(Wall, WorkloadPlan)>,
+    pub(super) log: VecDeque<Logged>,
+    pub(super) fine: Moments,
+    pub(super) coarse: Moments,
+    pub(super) broken: Option<Violation>,
+}
+
+impl Tracked {
+    pub(super) fn new(settings: &ClusterSettings) -> Self {
+        Self {
+            state: None,
+            missing_since: None,
+            series: Series::new(),
+            forecasts: Forecasts::new(),
+            lead_time: LeadTime::new(settings.lead_time_prior),
+            starts: Starts::default(),
+            memory: Memory::default(),
+            writes: Writes::default(),
+            measured_since: None,
+            demand: None,
+            plan: None,
+            log: VecDeque::new(),
+            fine: Moments::default(),
+            coarse: Moments::default(),
+            broken: None,
+        }
+    }
+
+    pub(super) fn state(&self) -> Option<&WorkloadState> {
+        self.state.as_ref()
+    }
+
+    pub(super) fn world(&mut self, now: Now, state: &WorkloadState) {
+        let mut state = state.clone();
+        if let Some(known) = &self.state {
+            if known.settings != state.settings {
+                self.writes.settings_changed();
+            }
+            if self.writes.outdated(&state) {
+                // An answer from before our own write: its pods may be news, its replicas are not.
+                state.replicas = known.replicas;
+                state.resource_version = known.resource_version;
+            } else if known.replicas != state.replicas {
+                self.writes.changed(state.settings.mode, known.replicas, state.replicas);
+            }
+        }
+        self.starts.pods(now.mono, &state.pods);
+        self.memory.record_replicas(now.mono, state.replicas);
+        self.missing_since = None;
+        self.state = Some(state);
+    }
+
+    /// The target does not name it: for how long, seconds.
+    pub(super) fn missing_for(&mut self, now: Now) -> f64 {
+        self.state = None;
+        now.mono.seconds_since(*self.missing_since.get_or_insert(now.mono))
+    }
+
+    pub(super) fn import(&mut self, history: &[(Wall, RequestsPerSecond)]) {
+        self.forecasts.replay(history, &self.series);
+        self.series.import(history);
+    }
+
+    pub(super) fn outcome(&mut self, now: Now, outcome: Outcome) {
+        if let Some(replicas) = self.writes.outcome(now.mono, outcome) {
+            self.memory.record_replicas(now.mono, replicas);
+            if let (Some(state), Outcome::Applied { resource_version }) = (&mut self.state, outcome) {
+                state.replicas = replicas;
+                state.resource_version = resource_version;
+            }
+        } else {
+            // Nothing was written, so no pod comes of it.
+            self.starts.lowered();
+        }
+        if let Some(entry) = self.log.back_mut().filter(|entry| entry.outcome.is_none()) {
+            entry.outcome = Some(outcome);
+        }
+    }
+
+    /// One tick; `None` while the target does not name the workload.
+    pub(super) fn tick(
+        &mut self,
+        now: Now,
+        id: &WorkloadId,
+        demand: Option<Demand>,
+        seconds: &[Second],
+        settings: &ClusterSettings,
+    ) -> Option<(WorkloadPlan, Vec<Violation>)> {
+        for second in seconds {
+            self.series.push(second);
+        }
+        self.forecasts.follow(&self.series);
+        self.demand = demand;
+        let state = self.state.as_ref()?;
+        if let Some(demand) = &self.demand {
+            if demand.rate.is_some() && demand.hold.is_none() {
+                self.measured_since.get_or_insert(now.mono);
+            }
+            for pod in demand.pods.iter().filter(|p| p.latency.is_some()) {
+                // Its newest report's second saw a response end.
+                let age = (pod.age_seconds.unwrap_or(0.0) * 1e9) as u64;
+                self.starts.answered(Mono(now.mono.0.saturating_sub(age)), &pod.uid, &mut self.lead_time);
+            }
+        }
+
+        let lead = self.lead_time.planned_seconds();
+        let rules = &settings.rules;
+        let inputs = Inputs {
+            at: now.mono,
+            workload: id,
+            settings: &state.settings,
+            rules,
+            memory: &self.memory,
+            replicas: state.replicas,
+            resource_version: state.resource_version,
+            ready_pods: ready(state),
+            load: self.load(now, settings.clock_speed, lead),
+            data: self.data(now, state, rules),
+            capacity: Capacity::stated(&state.settings),
+            scale_out: self.forecasts.upper(lead, rules.level),
+            scale_in: self.forecasts.upper(lead + rules.look_ahead_seconds, rules.level),
+            lead_time_seconds: lead,
+            clock_speed: settings.clock_speed,
+            gate: self.writes.gate(now.mono),
+        };
+        let mut planned = plan(&inputs);
+        let broken = check(&inputs, &planned);
+        self.broken = broken.first().copied();
+        if !broken.is_empty() {
+            refuse(&mut planned);
+        }
+        self.memory.record_need(now.mono, planned.need);
+        if let Some(decision) = planned.decision() {
+            self.decided(now, &decision, &planned, rules);
+        }
+        self.remember(now, &planned);
+        self.plan = Some((now.wall, planned.clone()));
+        Some((planned, broken))
+    }
+
+    fn decided(&mut self, now: Now, decision: &Decision, planned: &WorkloadPlan, rules: &Rules) {
+        self.writes.decided(decision);
+        if decision.replicas > decision.replicas_before {
+            self.starts.raised(now.mono, decision.replicas - decision.replicas_before);
+        } else {
+            self.starts.lowered();
+        }
+        if self.log.len() == LOG {
+            self.log.pop_front();
+        }
+        let sentence = planned.steps.last().map_or_else(String::new, |step| planned.sentence(step, rules));
+        self.log.push_back(Logged {
+            at: now.wall,
+            from: decision.replicas_before,
+            to: decision.replicas,
+            reason: decision.reason,
+            sentence,
+            outcome: None,
+        });
+    }
+
+    fn load(&self, now: Now, clock_speed: f64, lead_seconds: f64) -> Load {
+        let Some(demand) = &self.demand else { return Load::default() };
+        let mut windows = Vec::new();
+        // A second of the caller's clock, in the kernel's.
+        let second = 1.0 / clock_speed;
+        if let Some(rate) = demand.rate {
+            windows.push(Window { starts: rate.get() * second, seconds: second });
+        }
+        let recent: Vec<_> = self.series.newest(Resolution::Second, WINDOWS[WINDOWS.len() - 1]).collect();
+        let fresh = recent.last().is_some_and(|p| now.wall.unix_seconds() - p.index <= WINDOW_AGE_SECONDS);
+        for length in WINDOWS.into_iter().filter(|length| fresh && *length <= recent.len()) {
+            let loads: Vec<f64> = recent[recent.len() - length..]
+                .iter()
+                .filter_map(|p| p.load.map(RequestsPerSecond::get))
+                .collect();
+            let seconds = loads.len() as f64 * second;
+            windows.push(Window { starts: loads.iter().sum::<f64>() * second, seconds });
+        }
+        Load {
+            windows,
+            in_flight: demand.in_flight,
+            censored: demand.censored.is_some(),
+            burst_rps: burst(demand, lead_seconds),
+        }
+    }
+
+    fn data(&self, now: Now, state: &WorkloadState, rules: &Rules) -> Data {
+        if state.settings.problem().is_some() {
+            return Data::Hold(HoldCause::SettingsInvalid);
+        }
+        let Some(demand) = &self.demand else { return Data::Hold(HoldCause::Missing) };
+        match &demand.hold {
+            Some(Hold::NoReports) => Data::Hold(HoldCause::Missing),
+            Some(Hold::Stale { .. }) => Data::Hold(HoldCause::Stale),
+            Some(Hold::NotMeasurable { .. }) => Data::Hold(HoldCause::Partial),
+            Some(Hold::Clock { .. } | Hold::Counters { .. } | Hold::FarFromSiblings { .. }) => {
+                Data::Hold(HoldCause::Impossible)
+            }
+            None if demand.rate.is_none() => Data::Hold(HoldCause::Missing),
+            None => {
+                let warm = |since: Mono| now.mono.seconds_since(since) >= rules.warm_up_seconds;
+                if self.measured_since.is_some_and(warm) {
+                    Data::Fresh
+                } else {
+                    Data::Hold(HoldCause::WarmingUp)
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, now: Now, planned: &WorkloadPlan) {
+        let latency = self.demand.as_ref().and_then(|d| d.latency);
+        for (ring, step) in [(&mut self.fine, 10), (&mut self.coarse, 60)] {
+            ring.record(Moment {
+                index: now.wall.unix_seconds().div_euclid(step),
+                p50: latency.map(|l| l.p50_seconds as f32),
+                p99: latency.map(|l| l.p99_seconds as f32),
+                wanted: planned.replicas,
+                current: planned.replicas_before,
+                ready: planned.basis.ready_pods,
+            });
+        }
+    }
+}
+
+/// What the nodes expect within the lead time while a burst is on: the upper end of their merged short forecast, but no
+/// less than the rate that raised the flag, and bounded by what is measured.
+fn burst(demand: &Demand, lead_seconds: f64) -> Option<RequestsPerSecond> {
+    let burst = demand.burst?;
+    let expected = demand.local_forecast.as_ref().and_then(|forecast| {
+        let step = f64::from(forecast.grid.step_seconds);
+        let reaching = forecast.points.iter().filter(|(t, _)| f64::from(t.steps()) * step >= lead_seconds);
+        let point = reaching.min_by_key(|(t, _)| t.steps()).or_else(|| forecast.points.last())?;
+        Some(point.1.at(prescale_models::Level::P90))
+    });
+    let measured = demand.rate.map_or(burst.rate, RequestsPerSecond::get).max(burst.rate);
+    let bounded = expected.unwrap_or(0.0).max(burst.rate).min(measured * MOST_BURST);
+    RequestsPerSecond::new(bounded).ok()
+}
+
+pub(super) fn ready(state: &WorkloadState) -> u32 {
+    count(state, PodPhase::Ready)
+}
+
+pub(super) fn count(state: &WorkloadState, phase: PodPhase) -> u32 {
+    u32::try_from(state.pods.iter().filter(|pod| pod.phase == phase).count()).unwrap_or(u32::MAX)
+}
+
+/// A plan that broke a rule: everything stays, and it says so.
+fn refuse(planned: &mut WorkloadPlan) {
+    let current = planned.replicas_before;
+    planned.replicas = current;
+    planned.need = planned.need.max(current);
+    planned.steps = vec![Step { limiter: Limiter::Hold(HoldCause::CheckFailed), before: 0, after: current }];
+}
