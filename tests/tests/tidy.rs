@@ -205,6 +205,21 @@ fn the_map_names_files_that_exist() {
     assert_none(&complaints);
 }
 
+#[test]
+fn every_reason_is_documented() {
+    use prescale_core::plan::{Gate, Limiter};
+    let words: BTreeSet<String> = words_in_backticks(&text(&root().join("docs/planning.md"))).into_iter().collect();
+    let gates = Gate::ALL.iter().map(|gate| gate.name());
+    let undocumented: Vec<String> = Limiter::ORDER
+        .iter()
+        .map(|limiter| limiter.name())
+        .chain(gates)
+        .filter(|name| !words.contains(*name))
+        .map(|name| format!("docs/planning.md does not explain {name}"))
+        .collect();
+    assert_none(&undocumented);
+}
+
 /// Names of metrics in a text: `prescale_agent_…`, `prescale_aggregator_…`, `prescale_http_…`.
 fn metric_names(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')

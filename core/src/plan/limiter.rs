@@ -187,6 +187,10 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// All gates.
+    pub const ALL: [Self; 5] =
+        [Self::Observe, Self::Paused, Self::ForeignWrite, Self::WritePending, Self::BackOff];
+
     /// Its label.
     pub fn name(self) -> &'static str {
         match self {
