@@ -143,6 +143,7 @@ impl Fleet {
             stopped,
             named: self.named.clone(),
             failures: Arc::clone(&failures),
+            unreadable: false,
             shared: Arc::clone(&self.shared),
         };
         self.tasks.spawn(task.run());
@@ -159,6 +160,7 @@ struct Task {
     stopped: watch::Receiver<()>,
     named: mpsc::Sender<Vec<String>>,
     failures: Arc<AtomicU32>,
+    unreadable: bool,
     shared: Arc<Shared>,
 }
 
@@ -224,13 +226,17 @@ impl Task {
         false
     }
 
-    fn heed(&self, body: &[u8]) {
+    fn heed(&mut self, body: &[u8]) {
         match ReportReply::decode(body) {
             Ok(reply) if !reply.push_to.is_empty() => {
                 let _ = self.named.try_send(reply.push_to);
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "an aggregator's reply can't be read"),
+            // Once: it would be once a second.
+            Err(error) if !std::mem::replace(&mut self.unreadable, true) => {
+                tracing::warn!(address = self.client.authority(), %error, "the aggregator's replies can't be read");
+            }
+            Err(_) => {}
         }
     }
 }
