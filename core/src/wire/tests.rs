@@ -286,3 +286,11 @@ proptest! {
         }
     }
 }
+
+/// The fuzzer's seeds are messages of this version, so that it starts deep inside the decoder.
+#[test]
+fn the_fuzzer_s_seeds_are_readable() {
+    assert_eq!(NodeReport::decode(include_bytes!("../../fuzz/seeds/report")), Ok(report(2)));
+    assert_eq!(WatchList::decode(include_bytes!("../../fuzz/seeds/watch-list")), Ok(watch_list()));
+    assert_eq!(ReportReply::decode(include_bytes!("../../fuzz/seeds/reply")), Ok(reply()));
+}
