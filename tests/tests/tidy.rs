@@ -206,7 +206,8 @@ fn the_map_names_files_that_exist() {
 #[test]
 fn every_reason_is_documented() {
     use prescale_core::plan::{Gate, Limiter};
-    let words: BTreeSet<String> = words_in_backticks(&text(&root().join("docs/planning.md"))).into_iter().collect();
+    let words: BTreeSet<String> =
+        words_in_backticks(&text(&root().join("docs/planning.md"))).into_iter().collect();
     let gates = Gate::ALL.iter().map(|gate| gate.name());
     let undocumented: Vec<String> = Limiter::ORDER
         .iter()

@@ -54,7 +54,8 @@ pub fn fuzz(seconds: u32) -> Result<()> {
     // Findings stay in the target directory; the seeds are committed.
     let corpus = run::target_dir().join("fuzz/corpus");
     std::fs::create_dir_all(&corpus)?;
-    let mut command = run::cargo(&["run", "--release", "--bin", "wire", "--target-dir"]);
+    let mut command =
+        run::cargo(&["run", "--release", "--bin", "wire", "--target", "host-tuple", "--target-dir"]);
     command.arg(run::target_dir().join("fuzz")).current_dir(&fuzz).env("RUSTFLAGS", flags).arg("--");
     command.arg(corpus).arg(fuzz.join("seeds")).arg(format!("-max_total_time={seconds}"));
     command.args(["-max_len=65536", "-print_final_stats=1"]);
