@@ -2,5 +2,8 @@
 //! programs (HTTP framing, sequence numbers), so that these are tested on any machine.
 #![no_std]
 
+pub mod connection;
 pub mod histogram;
+pub mod http;
 pub mod layout;
+pub mod sequence;

@@ -3,3 +3,4 @@
 pub mod binaries;
 pub mod demo;
 pub mod forecast;
+pub mod kernel;
