@@ -25,7 +25,7 @@ use crate::time::{Now, Wall};
 use crate::units::{RequestsPerSecond, Seconds};
 use crate::view;
 use crate::wire::{NodeReport, VERSION, WatchList, WatchedPod};
-use crate::world::{WorkloadId, WorkloadState};
+use crate::world::{Pod, WorkloadId, WorkloadState};
 use tracked::Tracked;
 
 /// What a cluster works by.
@@ -142,15 +142,23 @@ impl Cluster {
         let mut pods = Vec::new();
         for (id, tracked) in &self.workloads {
             let Some(state) = tracked.state() else { continue };
-            pods.extend(state.pods.iter().filter(|pod| pod.node == node).map(|pod| WatchedPod {
-                uid: pod.uid.clone(),
-                name: pod.name.clone(),
-                workload: id.clone(),
-                ports: pod.ports.clone(),
-                probes: Vec::new(),
-            }));
+            pods.extend(state.pods.iter().filter(|pod| pod.node == node).map(|pod| watched(id, pod)));
         }
         WatchList { version: VERSION, revision: revision(&pods), pods }
+    }
+
+    /// Every node's [`Cluster::watch_list`] that is not empty, in one pass.
+    pub fn watch_lists(&self) -> BTreeMap<String, WatchList> {
+        let mut nodes: BTreeMap<&str, Vec<WatchedPod>> = BTreeMap::new();
+        for (id, tracked) in &self.workloads {
+            for pod in tracked.state().iter().flat_map(|state| &state.pods) {
+                nodes.entry(&pod.node).or_default().push(watched(id, pod));
+            }
+        }
+        let list = |(node, pods): (&str, Vec<WatchedPod>)| {
+            (node.to_owned(), WatchList { version: VERSION, revision: revision(&pods), pods })
+        };
+        nodes.into_iter().map(list).collect()
     }
 
     /// Every node that a pod is bound to or that has reported, by name.
@@ -186,6 +194,16 @@ impl Cluster {
     pub fn view(&self, now: Now, id: &WorkloadId) -> Option<view::Workload> {
         let totals = self.merge.totals(id).unwrap_or_default();
         self.workloads.get(id)?.view(now, id, &totals, &self.settings)
+    }
+}
+
+fn watched(id: &WorkloadId, pod: &Pod) -> WatchedPod {
+    WatchedPod {
+        uid: pod.uid.clone(),
+        name: pod.name.clone(),
+        workload: id.clone(),
+        ports: pod.ports.clone(),
+        probes: Vec::new(),
     }
 }
 
