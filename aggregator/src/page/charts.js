@@ -114,7 +114,7 @@ function drawLoad(figure, detail, rows, base, newest, time) {
   const perPod = detail.plan?.capacity_rps_per_pod ?? null;
   const capacity = perPod === null ? [] : rows.map((r) => [r.at_unix_ms, r.ready === null || r.ready === undefined ? null : r.ready * perPod]);
   const planned = detail.plan?.planned_for_rps ?? null;
-  const lead = detail.plan?.lead_time_seconds ?? null;
+  const lead = detail.plan?.horizon_seconds ?? null;
   const rules = planned === null || lead === null ? [] : [{ key: "planned", label: `planned for ${short(planned)}`, value: planned, from: base.now, to: base.now + lead * 1000, above: true }];
   const visible = (points) => points.filter((p) => p[0] >= base.from && p[0] <= base.to).map((p) => p[1]);
   const max = largest([...visible(load), ...visible(upper), ...visible(capacity), planned ?? 0]);

@@ -3,7 +3,7 @@
 import { clockText } from "./chart.js";
 import { drawCharts } from "./charts.js";
 import { drawComparison } from "./comparison.js";
-import { drawAgents, drawDecisions, drawHeadline, drawPods, drawWeights, drawWhy } from "./panels.js";
+import { drawAgents, drawDecisions, drawHeadline, drawPods, drawWeights, drawWhy, lengthText } from "./panels.js";
 
 const ASK_EVERY_MS = 1000;
 // Longer than a slow answer, shorter than a person's patience.
@@ -29,7 +29,7 @@ async function refresh() {
     const wanted = decodeURIComponent(location.hash.replace(/^#\/?/, ""));
     const chosen = list.workloads.find((w) => `${w.namespace}/${w.name}` === wanted) ?? list.workloads[0] ?? null;
     const [detail, comparison] = await Promise.all([
-      chosen ? ask(`api/v1/workloads/${pathOf(chosen)}`) : null,
+      chosen ? ask(`api/v1/workloads/${pathOf(chosen)}?timeline_seconds=${(state.range ?? 3600) + 120}`) : null,
       ask("api/v1/comparison"),
     ]);
     Object.assign(state, { list, chosen, detail, comparison, heardAt: performance.now(), failure: null });
@@ -66,6 +66,9 @@ function sayBanner() {
     const since = state.heardAt === null ? null : performance.now() - state.heardAt;
     if (since === null) text = `The aggregator does not answer (${state.failure.message}).`;
     else if (since > SAY_STALE_MS) text = `The aggregator has not answered for ${Math.round(since / 1000)} s; what you see is old.`;
+  }
+  if (!text && state.list?.target && !state.list.target.up) {
+    text = `The target has not answered for ${lengthText(state.list.target.down_seconds)}: nothing can be changed, what is known of pods is old.`;
   }
   if (!text && state.detail?.warning) text = state.detail.warning;
   // The element announces itself to screen readers when its text changes: not every second.
@@ -110,7 +113,7 @@ function addControls() {
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
       setRange(seconds);
-      draw();
+      turn();
     });
     byId("ranges").append(button);
   }

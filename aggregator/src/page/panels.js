@@ -21,15 +21,15 @@ function number(value, unit, label) {
 
 /** The line of numbers that one looks at first. */
 export function drawHeadline(parent, detail) {
-  const last = detail.timeline.findLast((r) => known(r.load_rps));
+  const { load, latency } = detail;
   const { wanted, current, ready } = detail.replicas;
   const planned = detail.plan?.planned_for_rps;
   replace(parent,
-    number(short(last?.load_rps), "requests/s", last?.censored ? "load, or more" : "load now"),
-    number(short(planned), "requests/s", known(detail.plan?.lead_time_seconds) ? `planned for, next ${lengthText(detail.plan.lead_time_seconds)}` : "planned for"),
+    number(short(load.load_rps), "requests/s", load.censored ? "load, or more: saturated" : load.burst ? "load now: a burst" : "load now"),
+    number(short(planned), "requests/s", known(detail.plan?.horizon_seconds) ? `planned for, next ${lengthText(detail.plan.horizon_seconds)}` : "planned for"),
     number(`${wanted ?? "–"}`, "", "replicas wanted"),
     number(`${ready ?? "–"}`, `of ${current ?? "–"}`, "ready"),
-    number(milliseconds(last?.p99_seconds), "", known(detail.settings.slo_seconds) ? `p99; objective ${milliseconds(detail.settings.slo_seconds)}` : "p99"),
+    number(milliseconds(latency?.p99_seconds), "", known(detail.settings.slo_seconds) ? `p99; objective ${milliseconds(detail.settings.slo_seconds)}` : "p99"),
     element("p", { class: "sentence" }, detail.sentence ?? ""));
 }
 
@@ -40,7 +40,8 @@ export function drawWhy(parent, detail) {
     replace(parent, element("p", { class: "quiet" }, "No plan yet."));
     return;
   }
-  replace(parent, element("ol", { class: "steps" }, steps.map((step, i) => {
+  const gate = detail.plan.gate ? element("p", { class: "gate" }, `Not carried out. ${detail.plan.gate.sentence}`) : null;
+  replace(parent, gate, element("ol", { class: "steps" }, steps.map((step, i) => {
     const changed = i > 0 && step.from !== step.to;
     const last = i === steps.length - 1 ? " last" : "";
     return element("li", { class: (i === 0 ? "first" : changed ? "changed" : "same") + last },
@@ -65,37 +66,55 @@ export function drawDecisions(parent, detail) {
   replace(parent, element("ol", { class: "decisions", tabindex: "0", "aria-label": "Decisions, newest first" }, items));
 }
 
+// Columns that fit beside each other; the table of a screen reader needs no more either.
+const WEIGHT_COLUMNS = 4;
+
+/** A few of the targets: the one that is planned for first, then spread over how far ahead. */
+function chosenWeights(detail) {
+  const planned = (w) => w.max_over && w.horizon_seconds === detail.plan?.horizon_seconds;
+  const ahead = detail.weights.filter((w) => !w.max_over).sort((a, b) => a.horizon_seconds - b.horizon_seconds);
+  const room = WEIGHT_COLUMNS - 1;
+  const spread = ahead.length <= room ? ahead : Array.from({ length: room }, (_, i) => ahead[Math.round((i * (ahead.length - 1)) / (room - 1))]);
+  return [...detail.weights.filter(planned).slice(0, 1), ...spread];
+}
+
 /** Weights of the experts per horizon, as bars and as numbers. */
 export function drawWeights(parent, detail) {
-  const weights = detail.weights ?? [];
+  const weights = chosenWeights(detail);
   if (weights.length === 0) {
     replace(parent, element("p", { class: "quiet" }, "No forecast has been scored yet."));
     return;
   }
   const names = [...new Set(weights.flatMap((w) => w.models.map((m) => m.name)))];
-  const head = ["Expert", ...weights.map((w) => `${lengthText(w.horizon_seconds)}${w.max_over ? " max" : ""}`)];
+  const head = ["Expert", ...weights.map((w) => `${w.max_over ? "max " : ""}${lengthText(w.horizon_seconds)}`)];
   const rows = names.map((name) => [name.replaceAll("_", " "), ...weights.map((w) => {
     const model = w.models.find((m) => m.name === name);
-    if (!model || model.awake === false) return element("span", { class: "quiet", title: "asleep: too little history" }, "asleep");
-    const percent = Math.round(model.weight * 100);
+    if (!model) return "–";
+    if (!model.awake) return element("span", { class: "quiet", title: "too little history yet" }, "asleep");
     const bar = svg("svg", { class: "bar-of", viewBox: "0 0 30 6", "aria-hidden": "true" },
       svg("rect", { x: 0, y: 5, width: 30, height: 1, class: "bar-rest" }),
       svg("rect", { x: 0, y: 0, width: (30 * model.weight).toFixed(1), height: 6, class: "bar-part" }));
-    return element("span", {}, `${percent} %`, bar);
+    return element("span", {}, `${Math.round(model.weight * 100)} %`, bar);
   })]);
-  replace(parent, tableOf("Weight of each expert in the median, by how far ahead", head, rows));
+  replace(parent, tableOf("Each expert's share of the forecast's median, by how far ahead", head, rows));
 }
 
 const PHASES = { starting: "◔ starting", ready: "● ready", terminating: "◌ leaving" };
 
 /** The pods, with what was last measured on them. */
 export function drawPods(parent, detail) {
-  if (detail.pods.length === 0) {
+  if (detail.pods.every((p) => p.phase === null)) {
     replace(parent, element("p", { class: "quiet" }, "No pod exists."));
     return;
   }
-  const rows = detail.pods.map((p) => [p.name, PHASES[p.phase] ?? p.phase, short(p.load_rps), short(p.in_flight)]);
-  replace(parent, tableOf(`${rows.length} pods; requests/s and requests in flight`, ["Pod", "Phase", "Load", "In flight"], rows));
+  const pods = detail.pods.filter((p) => p.phase !== null);
+  const state = (p) => {
+    if (p.state === "not_measurable") return `⚠ not measured: ${p.state_reason.replaceAll("_", " ")}`;
+    return PHASES[p.phase] + (p.state === "waiting" ? ", not measured yet" : p.censored ? ", saturated" : "");
+  };
+  const rows = pods.map((p) => [p.name, state(p), short(p.load_rps), String(p.in_flight), known(p.p99_seconds) ? short(p.p99_seconds * 1000) : "–"]);
+  const table = tableOf("Requests/s, requests in flight, p99 in ms", ["Pod", "Phase", "Load", "In flight", "p99"], rows);
+  replace(parent, element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Pods" }, table));
 }
 
 /** How fresh each node's reports are. */
@@ -104,6 +123,6 @@ export function drawAgents(parent, list) {
     replace(parent, element("p", { class: "quiet" }, "No agent has reported. Without reports every workload holds."));
     return;
   }
-  const rows = list.nodes.map((n) => [n.node, `${lengthText(n.age_seconds)} ago`, n.stale ? "⚠ stale: its pods hold" : "fresh"]);
+  const rows = list.nodes.map((n) => [n.node, `${lengthText(n.age_seconds)} ago`, n.stale ? "⚠ stale: nothing shrinks" : "fresh"]);
   replace(parent, tableOf("Last report of each node's agent", ["Node", "Reported", "State"], rows, (r) => (r[2] === "fresh" ? null : "failed")));
 }

@@ -1,0 +1,162 @@
+//! Every path of the aggregator's one listener: the agents' door, the JSON API, the page, metrics and probes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prescale_core::view;
+use prescale_core::world::WorkloadId;
+use prescale_shell::admin;
+use prescale_shell::http::{
+    Method, Parts, Request, Response, StatusCode, json, method_not_allowed, not_found, query, segments, text,
+};
+use prescale_shell::server::{Handler, Limits};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::comparison::Comparison;
+use crate::control::{Ask, Overloaded, TargetHealth};
+use crate::ingest::{self, Ingest};
+use crate::metrics::Metrics;
+use crate::page;
+
+/// Answers everything.
+#[derive(Debug)]
+pub struct Api {
+    /// The agents' door, with the way to the control loop.
+    pub ingest: Ingest,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The target's health.
+    pub target: watch::Receiver<TargetHealth>,
+    /// Where the target is, for people.
+    pub target_name: String,
+    /// The demo's finished runs.
+    pub comparison: Comparison,
+}
+
+/// Bounds on what clients may take from us.
+pub fn limits() -> Limits {
+    Limits {
+        // 5,000 agents, each with a report and a long poll under way, and people.
+        connections: 10_240,
+        body_bytes: prescale_core::wire::MAX_BODY_BYTES,
+        // Everything that waits here hears of the stop; a page's last answer may still take a while.
+        drain: Duration::from_secs(5),
+        ..Limits::default()
+    }
+}
+
+/// `/api/v1/workloads`: the view and the target's health.
+#[derive(Serialize)]
+struct Workloads<'a> {
+    #[serde(flatten)]
+    list: view::List,
+    target: TargetView<'a>,
+}
+
+#[derive(Serialize)]
+struct TargetView<'a> {
+    name: &'a str,
+    up: bool,
+    /// Real seconds since it stopped answering; `null` while it answers.
+    down_seconds: Option<f64>,
+    reason: Option<String>,
+}
+
+impl Handler for Api {
+    fn admit(&self, head: &Parts) -> Result<(), Response> {
+        self.ingest.admit(head, &self.metrics)
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        let path = request.uri().path();
+        match path {
+            ingest::REPORTS => return self.ingest.report(request.body(), &self.metrics).await,
+            ingest::WATCH => return self.ingest.watch(&request, &self.metrics).await,
+            "/metrics" => self.scrape().await,
+            _ => {}
+        }
+        if let Some(response) = admin::answer(&request, || &self.metrics.registry, || self.ready()) {
+            return response;
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return method_not_allowed("GET, HEAD");
+        }
+        if let Some(response) = page::file(path) {
+            return response;
+        }
+        let Some(segments) = segments(request.uri()) else { return not_found() };
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match segments.as_slice() {
+            ["api", "v1", "workloads"] => self.list().await,
+            ["api", "v1", "workloads", namespace, name] => {
+                let id = WorkloadId { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
+                self.workload(id, &request).await
+            }
+            ["api", "v1", "comparison"] => self.comparison.answer(),
+            _ => not_found(),
+        }
+    }
+}
+
+impl Api {
+    /// Ready once the target has said what exists. A target that goes away later takes nothing from that: agents
+    /// must go on reporting, and a Service would send them to an aggregator that is ready.
+    fn ready(&self) -> admin::Readiness {
+        let health = self.target.borrow();
+        if health.seen {
+            return Ok(());
+        }
+        let name = &self.target_name;
+        Err(match &health.down {
+            Some((_, reason)) => format!("the target {name} has not answered yet: {reason}"),
+            None => format!("the target {name} has not answered yet"),
+        })
+    }
+
+    /// Fills in what `/metrics` shows of workloads; an overloaded loop leaves what was there.
+    async fn scrape(&self) {
+        if let Ok(snapshot) = self.ingest.control.ask(Ask::Scrape).await {
+            self.metrics.show(*snapshot);
+        }
+    }
+
+    async fn list(&self) -> Response {
+        let Ok(list) = self.ingest.control.ask(Ask::List).await else { return overloaded() };
+        let health = self.target.borrow().clone();
+        let target = TargetView {
+            name: &self.target_name,
+            up: health.seen && health.down.is_none(),
+            down_seconds: health.down.as_ref().map(|(since, _)| since.elapsed().as_secs_f64()),
+            reason: health.down.map(|(_, reason)| reason),
+        };
+        serialized(&Workloads { list, target })
+    }
+
+    async fn workload(&self, id: WorkloadId, request: &Request) -> Response {
+        let window = match query(request.uri(), "timeline_seconds").map(|it| it.parse::<u32>()) {
+            None => None,
+            Some(Ok(seconds)) => Some(seconds),
+            Some(Err(_)) => return text(StatusCode::BAD_REQUEST, "timeline_seconds is no whole number"),
+        };
+        match self.ingest.control.ask(|reply| Ask::Workload(id, reply)).await {
+            Err(Overloaded) => overloaded(),
+            Ok(None) => text(StatusCode::NOT_FOUND, "no such workload"),
+            Ok(Some(mut workload)) => {
+                if let Some(seconds) = window {
+                    let first = workload.now_unix_ms - i64::from(seconds) * 1000;
+                    workload.timeline.retain(|moment| moment.at_unix_ms >= first);
+                }
+                serialized(&workload)
+            }
+        }
+    }
+}
+
+fn overloaded() -> Response {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the aggregator has more to do than it can; ask again")
+}
+
+fn serialized(value: &impl Serialize) -> Response {
+    json(serde_json::to_vec(value).expect("views have string keys and finite or null numbers"))
+}

@@ -1,0 +1,322 @@
+//! The one control loop: it alone owns the `Cluster`, ticks it once a second and has its decisions carried out.
+
+mod follow;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prescale_core::Mono;
+use prescale_core::cluster::{Cluster, Outcome, Refused};
+use prescale_core::view;
+use prescale_core::wire::{NodeReport, WatchList};
+use prescale_core::world::WorkloadId;
+use prescale_shell::clock::Clock;
+use prescale_shell::signals::Shutdown;
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::metrics::{Metrics, Snapshot};
+use crate::target::{Target, TargetError, World};
+use follow::Follower;
+use writes::{Writes, Written};
+
+/// The brain's pace, in its clock.
+const TICK: Duration = Duration::from_secs(1);
+/// A burst is decided on when it is reported, not at the next tick; but a hundred nodes that see it at once must not
+/// make a hundred ticks of it.
+const BURST_TICK_SECONDS: f64 = 0.25;
+/// Questions that wait for the loop. A report of a full node is about a megabyte when decoded; 5,000 agents at 1 Hz
+/// fill this in 50 ms, far longer than the loop takes between ticks of a usual cluster.
+const QUEUE: usize = 256;
+/// Longest wait for an answer, real time; a tick may take its second, more is overload.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long writes may take after the stop, real time.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// A question to the loop, with where its answer goes.
+#[derive(Debug)]
+pub enum Ask {
+    /// Take this report.
+    Report(Box<NodeReport>, oneshot::Sender<Result<(), Refused>>),
+    /// All workloads in short.
+    List(oneshot::Sender<view::List>),
+    /// One workload in full.
+    Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
+    /// Everything that `/metrics` shows.
+    Scrape(oneshot::Sender<Box<Snapshot>>),
+}
+
+/// The loop has more to do than it can.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the aggregator has more to do than it can; the next report makes up for this one")]
+pub struct Overloaded;
+
+/// A way to ask the loop.
+#[derive(Clone, Debug)]
+pub struct Control(mpsc::Sender<Ask>);
+
+impl Control {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when the queue is full or the answer takes too long.
+    pub async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Overloaded> {
+        let (sender, answer) = oneshot::channel();
+        self.0.try_send(ask(sender)).map_err(|_| Overloaded)?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(Overloaded),
+        }
+    }
+}
+
+/// Every node's watch list, as of the newest world.
+#[derive(Clone, Debug)]
+pub struct WatchLists {
+    nodes: Arc<BTreeMap<String, WatchList>>,
+    /// For nodes without a pod of ours.
+    empty: Arc<WatchList>,
+}
+
+impl WatchLists {
+    /// The list of `node`.
+    pub fn of(&self, node: &str) -> &WatchList {
+        self.nodes.get(node).unwrap_or(&self.empty)
+    }
+}
+
+/// Whether the target answers.
+#[derive(Clone, Debug, Default)]
+pub struct TargetHealth {
+    /// It has answered at least once.
+    pub seen: bool,
+    /// Since when it does not, and why not.
+    pub down: Option<(Instant, String)>,
+}
+
+/// What the loop is made of.
+pub struct Parts {
+    /// The brain, history imported.
+    pub cluster: Cluster,
+    /// The clock of everything that it decides.
+    pub clock: Clock,
+    /// Whom it scales.
+    pub target: Arc<Target>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Ways to the running loop.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Questions.
+    pub control: Control,
+    /// Watch lists; `None` until the target has answered.
+    pub lists: watch::Receiver<Option<WatchLists>>,
+    /// The target.
+    pub target: watch::Receiver<TargetHealth>,
+}
+
+/// Starts the loop. It ticks until `shutdown`, answers until every [`Control`] is dropped, then waits for the writes
+/// that are under way and ends.
+pub fn start(parts: Parts, shutdown: Shutdown) -> (Running, tokio::task::JoinHandle<()>) {
+    let (asks, questions) = mpsc::channel(QUEUE);
+    let (lists, lists_out) = watch::channel(None);
+    let (health, health_out) = watch::channel(TargetHealth::default());
+    let again = Arc::new(Notify::new());
+    // One world waits at most: a newer one makes it worthless.
+    let (worlds, worlds_in) = mpsc::channel(1);
+    let follower = Follower { target: Arc::clone(&parts.target), worlds, again: Arc::clone(&again) };
+    tokio::spawn(follower.run());
+    let writes = Writes::new(Arc::clone(&parts.target));
+    let control = Loop { parts, writes, lists, health, again, last_tick: Mono::default(), violations: 0 };
+    let task = tokio::spawn(control.run(questions, worlds_in, shutdown));
+    (Running { control: Control(asks), lists: lists_out, target: health_out }, task)
+}
+
+struct Loop {
+    parts: Parts,
+    writes: Writes,
+    lists: watch::Sender<Option<WatchLists>>,
+    health: watch::Sender<TargetHealth>,
+    again: Arc<Notify>,
+    last_tick: Mono,
+    violations: u64,
+}
+
+impl Loop {
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Ask>,
+        mut worlds: mpsc::Receiver<Result<World, TargetError>>,
+        shutdown: Shutdown,
+    ) {
+        let mut tick = self.parts.clock.interval(TICK);
+        loop {
+            let stopping = shutdown.is_requested();
+            tokio::select! {
+                _ = tick.tick(), if !stopping => self.tick(),
+                Some(world) = worlds.recv(), if !stopping => self.world(world),
+                written = self.writes.next() => self.written(written),
+                question = questions.recv() => match question {
+                    Some(question) => self.answer(question),
+                    None => break,
+                },
+                () = shutdown.requested(), if !stopping => {}
+            }
+        }
+        let last = async {
+            while self.writes.under_way() > 0 {
+                let written = self.writes.next().await;
+                self.written(written);
+            }
+        };
+        if tokio::time::timeout(LAST_WRITES, last).await.is_err() {
+            tracing::warn!(
+                left = self.writes.under_way(),
+                "stopped before the target had answered all writes"
+            );
+        }
+    }
+
+    fn tick(&mut self) {
+        // Before the target has said what exists there is nothing to plan for.
+        if !self.health.borrow().seen {
+            return;
+        }
+        let (began, now) = (Instant::now(), self.parts.clock.now());
+        let plan = self.parts.cluster.tick(now);
+        self.last_tick = now.mono;
+        self.parts.metrics.tick_seconds.observe(began.elapsed().as_secs_f64());
+        self.own_up();
+        for decision in plan.decisions {
+            tracing::info!(
+                workload = %format_args!("{}/{}", decision.workload.namespace, decision.workload.name),
+                from = decision.replicas_before,
+                to = decision.replicas,
+                reason = decision.reason.name(),
+                "{}",
+                decision.reason.sentence()
+            );
+            self.parts.metrics.decided(&decision);
+            self.writes.start(decision);
+        }
+        self.parts.metrics.writes_in_flight.set(self.writes.under_way() as i64);
+    }
+
+    /// Says so when a plan broke one of its own rules; it was refused then.
+    fn own_up(&mut self) {
+        let violations: u64 = self.parts.cluster.violations().map(|(_, count)| count).sum();
+        if violations > self.violations {
+            let broken: Vec<String> = self
+                .parts
+                .cluster
+                .violations()
+                .map(|(law, count)| format!("{}: {count}", law.name()))
+                .collect();
+            tracing::error!("a plan broke its own rules and was refused; so far: {}", broken.join(", "));
+            self.parts.metrics.plan_violations.inc_by(violations - self.violations);
+            self.violations = violations;
+        }
+    }
+
+    fn written(&mut self, written: Written) {
+        let Written { decision, result, took } = written;
+        self.parts.metrics.written(&result, took);
+        self.parts.metrics.writes_in_flight.set(self.writes.under_way() as i64);
+        let outcome = match &result {
+            Ok(resource_version) => Outcome::Applied { resource_version: *resource_version },
+            Err(TargetError::Conflict | TargetError::Gone) => Outcome::Conflict,
+            Err(_) => Outcome::Failed,
+        };
+        if let Err(error) = &result {
+            let workload = format!("{}/{}", decision.workload.namespace, decision.workload.name);
+            tracing::warn!(workload, replicas = decision.replicas, "not written: {error}");
+            // What we decided on is not what is there.
+            self.again.notify_one();
+        }
+        self.parts.cluster.outcome(self.parts.clock.now(), &decision.workload, outcome);
+    }
+
+    fn world(&mut self, world: Result<World, TargetError>) {
+        match world {
+            Ok(world) => {
+                self.target_is_up(&world);
+                self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
+                self.parts.metrics.keep_only(|id| world.workloads.iter().any(|w| w.id == *id));
+                self.publish_lists();
+            }
+            Err(error) => {
+                self.parts.metrics.target_failed(&error);
+                self.health.send_if_modified(|health| {
+                    let first = health.down.is_none();
+                    if first {
+                        tracing::warn!(
+                            "the target gives no answer, so nothing changes until it does: {error}"
+                        );
+                        health.down = Some((Instant::now(), error.to_string()));
+                    }
+                    first
+                });
+            }
+        }
+    }
+
+    fn target_is_up(&self, world: &World) {
+        self.parts.metrics.target_up.set(1);
+        self.health.send_if_modified(|health| {
+            let workloads = world.workloads.len();
+            match health.down.take() {
+                Some((since, _)) => {
+                    let seconds = since.elapsed().as_secs_f64();
+                    tracing::info!(workloads, "the target answers, after {seconds:.1} s");
+                }
+                None if !health.seen => tracing::info!(workloads, "the target answers"),
+                None => return false,
+            }
+            health.seen = true;
+            true
+        });
+    }
+
+    fn publish_lists(&self) {
+        let lists = WatchLists {
+            nodes: Arc::new(self.parts.cluster.watch_lists()),
+            // No pod is on a node without a name.
+            empty: Arc::new(self.parts.cluster.watch_list("")),
+        };
+        self.lists.send_replace(Some(lists));
+    }
+
+    /// Whoever asked may have gone; then nobody needs the answer.
+    fn answer(&mut self, question: Ask) {
+        let (cluster, now) = (&mut self.parts.cluster, self.parts.clock.now());
+        match question {
+            Ask::Report(report, reply) => {
+                let accepted = cluster.report(now, &report);
+                let burst = accepted.as_ref().is_ok_and(|it| it.burst);
+                let _ = reply.send(accepted.map(drop));
+                if burst && now.mono.seconds_since(self.last_tick) >= BURST_TICK_SECONDS {
+                    self.tick();
+                }
+            }
+            Ask::List(reply) => {
+                let _ = reply.send(cluster.list(now));
+            }
+            Ask::Workload(id, reply) => {
+                let _ = reply.send(cluster.view(now, &id).map(Box::new));
+            }
+            Ask::Scrape(reply) => {
+                let list = cluster.list(now);
+                let ids = list
+                    .workloads
+                    .iter()
+                    .map(|w| WorkloadId { namespace: w.namespace.clone(), name: w.name.clone() });
+                let workloads = ids.filter_map(|id| cluster.view(now, &id)).collect();
+                let _ = reply.send(Box::new(Snapshot { nodes: list.nodes, workloads }));
+            }
+        }
+    }
+}

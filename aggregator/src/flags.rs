@@ -1,0 +1,91 @@
+//! The command line: a wrong flag stops the start, and `--help` teaches.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use prescale_shell::clock::ClockArgs;
+use prescale_shell::log::LogArgs;
+
+use crate::target::TargetAddress;
+
+/// Takes in what the node agents measure, forecasts each workload's load, plans its replicas and carries the plan out.
+#[derive(clap::Parser, Debug)]
+#[command(
+    name = "prescale-aggregator",
+    version,
+    after_help = "The page is at http://LISTEN/, the JSON API at /api/v1/workloads, Prometheus metrics at /metrics,\n\
+        probes at /healthz and /readyz. Agents report to /v1/reports and take their watch list from /v1/watch.\n\
+        SIGTERM stops it: what is in flight is answered first; a second one ends it at once."
+)]
+pub struct Flags {
+    /// Where agents, people and Prometheus reach it
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Whom to scale: `local=HOST:PORT` is a supervisor of worker processes, such as the demo's
+    #[arg(long, value_name = "local=HOST:PORT")]
+    pub target: TargetAddress,
+    /// The secret that agents must send as `authorization: Bearer`; read anew for each request.
+    /// Without it anyone who reaches --listen may report, so --listen must then be a loopback address
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Load from before our time, imported before the first plan: CSV with the line
+    /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Demo only: the finished runs (JSON) that the page compares at the end; may appear later
+    #[arg(long, value_name = "FILE")]
+    pub comparison: Option<PathBuf>,
+    /// The clock.
+    #[command(flatten)]
+    pub clock: ClockArgs,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl Flags {
+    /// What clap can't see: flags that don't go together.
+    ///
+    /// # Errors
+    /// One sentence that names them.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.token_file.is_none() && !self.listen.ip().is_loopback() {
+            bail!(
+                "--listen {} without --token-file would take reports from anyone: give a token file, or a loopback \
+                 address",
+                self.listen
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Flags, clap::Error> {
+        Flags::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn wrong_flags_stop_the_start() {
+        assert!(parse("aggregator").unwrap_err().to_string().contains("--target"));
+        for wrong in ["nowhere", "local=", "local=a:b", "kube=x:1", "local=http://x:1/p?q"] {
+            assert!(parse(&format!("aggregator --target {wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parse("aggregator --target local=127.0.0.1:1 --listen 80").is_err());
+    }
+
+    #[test]
+    fn an_open_door_needs_a_token() {
+        let flags =
+            |listen| parse(&format!("aggregator --target local=127.0.0.1:1 --listen {listen}")).unwrap();
+        assert!(flags("127.0.0.1:8080").check().is_ok());
+        assert!(flags("[::1]:8080").check().is_ok());
+        assert!(flags("0.0.0.0:8080").check().unwrap_err().to_string().contains("--token-file"));
+    }
+}

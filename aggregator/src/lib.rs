@@ -1,0 +1,102 @@
+//! The aggregator: merges reports, forecasts, plans, applies, explains. The library is for the binary and its tests.
+
+pub mod api;
+pub mod comparison;
+pub mod control;
+pub mod flags;
+pub mod history;
+pub mod ingest;
+pub mod metrics;
+pub mod page;
+pub mod target;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use prescale_core::cluster::{Cluster, ClusterSettings};
+use prescale_shell::clock::Clock;
+use prescale_shell::server::{bind, serve};
+use prescale_shell::signals::Shutdown;
+use prescale_shell::token::TokenFile;
+
+use api::Api;
+use comparison::Comparison;
+use control::{Parts, Running};
+use flags::Flags;
+use ingest::Ingest;
+use metrics::Metrics;
+use target::Target;
+
+/// Runs until SIGTERM or SIGINT: takes no new request, answers what is in flight, waits for writes under way.
+///
+/// # Errors
+/// One sentence on what kept it from starting.
+pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    flags.check()?;
+    let shutdown = Shutdown::on_signals()?;
+    let token = flags.token_file.map(TokenFile::open).transpose()?;
+    let target = Arc::new(Target::new(&flags.target)?);
+    let clock = flags.clock.start();
+    let listener = bind(flags.listen).await?;
+    let address = listener.local_addr().context("can't tell where it listens")?;
+
+    let mut cluster =
+        Cluster::new(ClusterSettings { clock_speed: clock.speed(), ..ClusterSettings::default() });
+    if let Some(path) = &flags.history {
+        import(&mut cluster, &clock, path).with_context(|| format!("--history {}", path.display()))?;
+    }
+    let metrics = Arc::new(Metrics::default());
+    let parts = Parts { cluster, clock, target, metrics: Arc::clone(&metrics) };
+    let (Running { control, lists, target }, control_loop) = control::start(parts, shutdown.clone());
+    let api = Api {
+        ingest: Ingest { token, control, lists, shutdown: shutdown.clone() },
+        metrics,
+        target,
+        target_name: flags.target.to_string(),
+        comparison: Comparison(flags.comparison),
+    };
+    tracing::info!(
+        "listening on http://{address} for agents, people and Prometheus; scaling {}",
+        flags.target
+    );
+    // The server drops the last way to the loop when it ends; that ends the loop.
+    serve(listener, api, api::limits(), shutdown).await;
+    control_loop.await.context("the control loop failed")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Largest history file: `history::MAX_LINES` lines of usual length.
+const MAX_HISTORY_BYTES: u64 = 512 * 1024 * 1024;
+
+fn import(cluster: &mut Cluster, clock: &Clock, path: &Path) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let file = File::open(path).context("can't open it")?;
+    let bytes = file.metadata().context("can't read it")?.len();
+    anyhow::ensure!(bytes <= MAX_HISTORY_BYTES, "{bytes} bytes; at most {MAX_HISTORY_BYTES}");
+    let history = history::read(BufReader::new(file))?;
+    let read = began.elapsed();
+    for (id, bins) in &history {
+        let began = Instant::now();
+        cluster.import(clock.now(), id, &bins.bins);
+        tracing::info!(
+            "imported the history of {}/{}: {} bins of {} s in {:.1} s",
+            id.namespace,
+            id.name,
+            bins.bins.len(),
+            bins.step_seconds,
+            began.elapsed().as_secs_f64()
+        );
+    }
+    tracing::info!(
+        "imported the history of {} workloads in {:.1} s, of which reading took {:.1} s",
+        history.len(),
+        began.elapsed().as_secs_f64(),
+        read.as_secs_f64()
+    );
+    Ok(())
+}

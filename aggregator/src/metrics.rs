@@ -1,0 +1,235 @@
+//! Every metric of the aggregator by name: its own work here, the workloads' state in `metrics/workloads.rs`.
+//!
+//! Labels are enums, nodes or workloads, never text from outside: the number of series is bounded by the cluster.
+
+mod workloads;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prescale_core::plan::Decision;
+use prescale_core::world::WorkloadId;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::ingest::Refusal;
+use crate::target::TargetError;
+pub use workloads::Snapshot;
+use workloads::Workloads;
+
+/// The registry and handles to what the aggregator counts itself.
+#[derive(Debug)]
+pub struct Metrics {
+    /// What `/metrics` renders.
+    pub registry: Registry,
+    /// Reports taken in.
+    pub reports_accepted: Counter,
+    reports_refused: Family<ReasonLabel, Counter>,
+    /// Long polls for watch lists that wait.
+    pub watches_waiting: Gauge,
+    /// Duration of a tick, real seconds.
+    pub tick_seconds: Histogram,
+    /// Rules that finished plans broke.
+    pub plan_violations: Counter,
+    /// 1 while the target answers.
+    pub target_up: Gauge,
+    target_errors: Family<ReasonLabel, Counter>,
+    writes: Family<OutcomeLabel, Counter>,
+    /// Duration of a write to the target, real seconds.
+    pub write_seconds: Histogram,
+    /// Writes under way.
+    pub writes_in_flight: Gauge,
+    decisions: Family<DecisionLabels, Counter>,
+    counted: Mutex<Vec<DecisionLabels>>,
+    workloads: Arc<Workloads>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    namespace: String,
+    workload: String,
+    direction: Name,
+    reason: Name,
+}
+
+/// A name that the code knows: no text from outside can become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name(&'static str);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
+}
+
+/// A tick of 10,000 workloads may take its second; ten times that is a fault.
+const TICK_BUCKETS: [f64; 10] = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+/// A write takes a round trip; the client gives up after 10 s.
+const WRITE_BUCKETS: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+
+impl Default for Metrics {
+    /// All metrics, registered, every label value of a known set at 0.
+    fn default() -> Self {
+        let mut it = Self {
+            registry: Registry::default(),
+            reports_accepted: Counter::default(),
+            reports_refused: Family::default(),
+            watches_waiting: Gauge::default(),
+            tick_seconds: Histogram::new(TICK_BUCKETS),
+            plan_violations: Counter::default(),
+            target_up: Gauge::default(),
+            target_errors: Family::default(),
+            writes: Family::default(),
+            write_seconds: Histogram::new(WRITE_BUCKETS),
+            writes_in_flight: Gauge::default(),
+            decisions: Family::default(),
+            counted: Mutex::default(),
+            workloads: Arc::new(Workloads::default()),
+        };
+        it.register();
+        for refusal in Refusal::ALL {
+            it.reports_refused.get_or_create(&ReasonLabel { reason: Name(refusal.name()) }).inc_by(0);
+        }
+        for reason in TargetError::NAMES {
+            it.target_errors.get_or_create(&ReasonLabel { reason: Name(reason) }).inc_by(0);
+            it.writes.get_or_create(&OutcomeLabel { outcome: Name(reason) }).inc_by(0);
+        }
+        it.writes.get_or_create(&OutcomeLabel { outcome: Name(APPLIED) }).inc_by(0);
+        it
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "prescale_aggregator_build",
+            "The running build",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "prescale_aggregator_reports_accepted",
+            "Reports of agents taken in",
+            self.reports_accepted.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_reports_refused",
+            "Reports of agents refused, by reason",
+            self.reports_refused.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_watches_waiting",
+            "Long polls of agents for their watch list that wait for a change",
+            self.watches_waiting.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_tick_duration_seconds",
+            "Real time of one tick: demand, forecasts and plans of all workloads",
+            self.tick_seconds.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_plan_violations",
+            "Rules that finished plans broke; such a plan is refused, and more than 0 is a mistake of ours",
+            self.plan_violations.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_target_up",
+            "1 while the target answers; while it does not, everything holds",
+            self.target_up.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_target_errors",
+            "Reads of the target's world that failed, by reason",
+            self.target_errors.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_writes",
+            "Writes of replicas to the target, by outcome",
+            self.writes.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_write_duration_seconds",
+            "Real time of one write to the target",
+            self.write_seconds.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_writes_in_flight",
+            "Writes under way, at most one per workload",
+            self.writes_in_flight.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_decisions",
+            "Decisions to change replicas, by workload, direction and the limiter that had the last word",
+            self.decisions.clone(),
+        );
+        registry.register_collector(Box::new(Arc::clone(&self.workloads)));
+    }
+
+    /// What the next rendering shows of the workloads.
+    pub fn show(&self, snapshot: Snapshot) {
+        self.workloads.show(snapshot);
+    }
+
+    /// A report was refused.
+    pub fn refused(&self, refusal: Refusal) {
+        self.reports_refused.get_or_create(&ReasonLabel { reason: Name(refusal.name()) }).inc();
+    }
+
+    /// The target gave no world.
+    pub fn target_failed(&self, error: &TargetError) {
+        self.target_up.set(0);
+        self.target_errors.get_or_create(&ReasonLabel { reason: Name(error.name()) }).inc();
+    }
+
+    /// A write ended.
+    pub fn written(&self, result: &Result<u64, TargetError>, took: Duration) {
+        let outcome = Name(result.as_ref().map_or_else(TargetError::name, |_| APPLIED));
+        self.writes.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Something was decided.
+    pub fn decided(&self, decision: &Decision) {
+        let labels = DecisionLabels {
+            namespace: decision.workload.namespace.clone(),
+            workload: decision.workload.name.clone(),
+            direction: Name(if decision.replicas > decision.replicas_before { "out" } else { "in" }),
+            reason: Name(decision.reason.name()),
+        };
+        self.decisions.get_or_create(&labels).inc();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !counted.contains(&labels) {
+            counted.push(labels);
+        }
+    }
+
+    /// Drops the counters of workloads that are gone, so that names that come and go don't pile up.
+    pub fn keep_only(&self, exists: impl Fn(&WorkloadId) -> bool) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.retain(|labels| {
+            let keep =
+                exists(&WorkloadId { namespace: labels.namespace.clone(), name: labels.workload.clone() });
+            if !keep {
+                self.decisions.remove(labels);
+            }
+            keep
+        });
+    }
+}
+
+const APPLIED: &str = "applied";
