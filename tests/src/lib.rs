@@ -1,6 +1,8 @@
 //! What needs more than one crate: the tests' helpers, the simulator, the demo, the forecast runner.
 
+pub mod aggregator;
 pub mod binaries;
 pub mod demo;
 pub mod forecast;
 pub mod kernel;
+pub mod openmetrics;
