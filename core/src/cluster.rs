@@ -5,11 +5,15 @@
 
 mod forecasts;
 mod moments;
+mod shadow;
 mod show;
 mod starts;
 mod tracked;
+mod trend;
 mod writes;
 
+#[cfg(test)]
+mod sweep;
 #[cfg(test)]
 mod tests;
 

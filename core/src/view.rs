@@ -105,6 +105,17 @@ pub struct Workload {
     pub decisions: Vec<Decision>,
     /// From decision to a new pod's first response.
     pub lead_time: LeadTime,
+    /// What the plain HPA would have done on this load; `null` without a stated load per pod.
+    pub hpa: Option<Hpa>,
+}
+
+/// The plain HPA beside us: default behaviour, the same bounds, no lag in its metric.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Hpa {
+    /// The replicas that it would have now.
+    pub replicas: u32,
+    /// Its target: the stated load per pod less the headroom.
+    pub target_rps_per_pod: f64,
 }
 
 /// A workload's settings.
@@ -271,6 +282,8 @@ pub struct Moment {
     pub current: Option<u32>,
     /// Pods that served at its end.
     pub ready: Option<u32>,
+    /// What the plain HPA would have had at its end.
+    pub hpa: Option<u32>,
 }
 
 /// The forecast, both grids together, nearest first.

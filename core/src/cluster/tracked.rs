@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use super::ClusterSettings;
 use super::forecasts::Forecasts;
 use super::moments::{Moment, Moments};
+use super::shadow::Shadow;
 use super::starts::Starts;
+use super::trend;
 use super::writes::{Outcome, Writes};
 use crate::capacity::Capacity;
 use crate::check::{Violation, check};
@@ -22,6 +24,8 @@ use crate::world::{PodPhase, WorkloadId, WorkloadState};
 /// Lengths over which arrivals are counted, seconds of the caller's clock: the shortest sees a step within seconds,
 /// the longest proves a rate of a few requests a second.
 const WINDOWS: [usize; 4] = [3, 10, 30, 60];
+/// So many seconds are looked at for a rise.
+const RECENT: usize = 120;
 /// A window that ended longer ago than this says nothing about now, seconds.
 const WINDOW_AGE_SECONDS: i64 = 15;
 /// A burst may raise the floor to at most so many times the load that is measured: the ramp's own factor.
@@ -57,6 +61,7 @@ pub(super) struct Tracked {
     pub(super) fine: Moments,
     pub(super) coarse: Moments,
     pub(super) broken: Option<Violation>,
+    pub(super) shadow: Option<Shadow>,
 }
 
 impl Tracked {
@@ -77,6 +82,7 @@ impl Tracked {
             fine: Moments::default(),
             coarse: Moments::default(),
             broken: None,
+            shadow: None,
         }
     }
 
@@ -168,7 +174,7 @@ impl Tracked {
             replicas: state.replicas,
             resource_version: state.resource_version,
             ready_pods: ready(state),
-            load: self.load(now, settings.clock_speed, lead),
+            load: self.load(now, settings.clock_speed, lead, rules),
             data: self.data(now, state, rules),
             capacity: Capacity::stated(&state.settings),
             scale_out: self.forecasts.upper(lead, rules.level),
@@ -183,6 +189,8 @@ impl Tracked {
         if !broken.is_empty() {
             refuse(&mut planned);
         }
+        let rate = self.demand.as_ref().and_then(|d| d.rate);
+        Shadow::follow(&mut self.shadow, now.mono, &state.settings, state.replicas, rate);
         self.memory.record_need(now.mono, planned.need);
         if let Some(decision) = planned.decision() {
             self.decided(now, &decision, &planned, rules);
@@ -213,7 +221,7 @@ impl Tracked {
         });
     }
 
-    fn load(&self, now: Now, clock_speed: f64, lead_seconds: f64) -> Load {
+    fn load(&self, now: Now, clock_speed: f64, lead_seconds: f64, rules: &Rules) -> Load {
         let Some(demand) = &self.demand else { return Load::default() };
         let mut windows = Vec::new();
         // A second of the caller's clock, in the kernel's.
@@ -221,21 +229,21 @@ impl Tracked {
         if let Some(rate) = demand.rate {
             windows.push(Window { starts: rate.get() * second, seconds: second });
         }
-        let recent: Vec<_> = self.series.newest(Resolution::Second, WINDOWS[WINDOWS.len() - 1]).collect();
-        let fresh = recent.last().is_some_and(|p| now.wall.unix_seconds() - p.index <= WINDOW_AGE_SECONDS);
+        let newest: Vec<_> = self.series.newest(Resolution::Second, RECENT).collect();
+        let fresh = newest.last().is_some_and(|p| now.wall.unix_seconds() - p.index <= WINDOW_AGE_SECONDS);
+        let recent: Vec<Option<f64>> = newest.iter().map(|p| p.load.map(RequestsPerSecond::get)).collect();
         for length in WINDOWS.into_iter().filter(|length| fresh && *length <= recent.len()) {
-            let loads: Vec<f64> = recent[recent.len() - length..]
-                .iter()
-                .filter_map(|p| p.load.map(RequestsPerSecond::get))
-                .collect();
-            let seconds = loads.len() as f64 * second;
-            windows.push(Window { starts: loads.iter().sum::<f64>() * second, seconds });
+            let loads = recent[recent.len() - length..].iter().flatten();
+            let seconds = loads.clone().count() as f64 * second;
+            windows.push(Window { starts: loads.sum::<f64>() * second, seconds });
         }
+        let rise = trend::expected(&recent, second, lead_seconds, rules.burst_sigmas).filter(|_| fresh);
+        let nodes = burst(demand, lead_seconds);
         Load {
             windows,
             in_flight: demand.in_flight,
             censored: demand.censored.is_some(),
-            burst_rps: burst(demand, lead_seconds),
+            burst_rps: [rise, nodes].into_iter().flatten().reduce(|a, b| if a >= b { a } else { b }),
         }
     }
 
@@ -273,6 +281,7 @@ impl Tracked {
                 wanted: planned.replicas,
                 current: planned.replicas_before,
                 ready: planned.basis.ready_pods,
+                hpa: self.shadow.as_ref().map(Shadow::replicas),
             });
         }
     }

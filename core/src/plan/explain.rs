@@ -29,8 +29,10 @@ impl WorkloadPlan {
                 basis.measured_rps
             ),
             Limiter::Burst => format!(
-                "The nodes see a burst and expect up to {:.1} requests/s within seconds; that needs {pods}.",
-                basis.burst_rps.map_or(0.0, |r| r.get())
+                "The load rises faster than chance explains; at this pace {:.1} requests/s come within {:.0} s, which needs \
+                 {pods}.",
+                basis.burst_rps.map_or(0.0, |r| r.get()),
+                basis.lead_time_seconds
             ),
             Limiter::Backlog => format!(
                 "{:.0} requests wait beyond the objective; {pods} pods drain them within {:.0} s.",

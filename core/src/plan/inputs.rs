@@ -54,7 +54,7 @@ pub struct Load {
     pub in_flight: u64,
     /// Pods are saturated: more is asked than arrives.
     pub censored: bool,
-    /// What the nodes expect within seconds, while they see a burst.
+    /// Where a rise that chance does not explain leads within the lead time; `None` while there is none.
     pub burst_rps: Option<RequestsPerSecond>,
 }
 
@@ -98,7 +98,7 @@ pub struct Basis {
     pub backlog: f64,
     /// Pods that serve.
     pub ready_pods: u32,
-    /// What the nodes expect, while they see a burst.
+    /// Where a rise that chance does not explain leads within the lead time.
     pub burst_rps: Option<RequestsPerSecond>,
     /// What one pod carries.
     pub capacity: Option<Capacity>,

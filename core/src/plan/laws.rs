@@ -159,10 +159,10 @@ fn a_backlog_is_drained_within_one_lead_time() {
 fn saturated_pods_grow_by_a_step_and_wait_for_it() {
     let mut owned = Owned::quiet();
     owned.load.censored = true;
-    assert_eq!(last_word(&owned), (6, Limiter::CensoredDemand));
-    owned.replicas = 6;
-    owned.memory.record_replicas(owned.at, 6);
-    assert_eq!(last_word(&owned), (6, Limiter::CensoredDemand), "the two that start are not counted twice");
+    assert_eq!(last_word(&owned), (8, Limiter::CensoredDemand));
+    owned.replicas = 8;
+    owned.memory.record_replicas(owned.at, 8);
+    assert_eq!(last_word(&owned), (8, Limiter::CensoredDemand), "the four that start are not counted twice");
     owned.ready_pods = 6;
     // The ramp's base is still the 4 of 15 s ago.
     assert_eq!(last_word(&owned), (8, Limiter::RampUp));
@@ -176,11 +176,11 @@ fn scale_in_looks_ahead_and_back_and_goes_slowly() {
     assert_eq!(last_word(&owned), (15, Limiter::RampDown));
     owned.scale_in_more = Some(700.0);
     assert_eq!(last_word(&owned), (17, Limiter::LookAhead));
-    owned.memory.record_need(at(1000 - 60), 19);
+    owned.memory.record_need(at(1000 - 30), 19);
     assert_eq!(last_word(&owned), (19, Limiter::Stabilisation));
     owned.memory = Owned::quiet().memory;
     owned.memory.record_replicas(at(500), 20);
-    owned.memory.record_need(at(1000 - 121), 19);
+    owned.memory.record_need(at(1000 - 61), 19);
     assert_eq!(last_word(&owned), (17, Limiter::LookAhead), "longer ago than the window");
     owned.settings.mode = Mode::Floor;
     assert_eq!(last_word(&owned), (20, Limiter::FloorMode));

@@ -8,7 +8,7 @@ pub enum Limiter {
     Forecast,
     /// The load measured right now.
     ReactiveFloor,
-    /// The nodes see a burst.
+    /// The load rises faster than chance explains.
     Burst,
     /// Requests wait beyond the objective.
     Backlog,
@@ -88,7 +88,9 @@ impl Limiter {
                 "The forecast's upper quantile of the largest load until new pods serve needs this many."
             }
             Self::ReactiveFloor => "The load measured right now needs this many.",
-            Self::Burst => "The nodes see a burst and expect more within seconds.",
+            Self::Burst => {
+                "The load rises faster than chance explains; this many are needed where that leads."
+            }
             Self::Backlog => {
                 "Requests wait beyond the objective; these pods drain them within one lead time."
             }

@@ -4,7 +4,7 @@ use prescale_models::Level;
 
 use super::memory::KEPT_SECONDS;
 
-/// The plan's constants. Seconds are of the caller's clock.
+/// The plan's constants. Seconds are of the caller's clock. "The sweep" is `docs/decisions/plan-constants.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     /// Quantile of the largest load over the lead time that is planned for.
@@ -13,15 +13,20 @@ pub struct Rules {
     /// says that being late costs 19 times as much as the pod's idle time. Stated headroom comes on top.
     pub level: Level,
     /// Standard deviations between a count and the rate that it proves. With 3, a steady Poisson load proves a rate
-    /// above its own once in 740 looks, and by then the forecast's margin must be used up too.
+    /// above its own once in 740 looks, and by then the forecast's margin must be used up too. The sweep finds no
+    /// difference from 2 to 5.
     pub reactive_sigmas: f64,
-    /// Growth per arrival of new pods while demand can't be counted. Half as much again finds any demand in a
-    /// logarithmic number of lead times and overshoots by at most that half.
+    /// Standard deviations between two neighbouring counts that make a rise. By the sweep the largest that still halves
+    /// the slow requests of bursts; at 4.5 steady noise raises a false alarm at most once a day, at 3 sixty times.
+    pub burst_sigmas: f64,
+    /// Growth per arrival of new pods while demand can't be counted: doubling finds any demand in a logarithmic number
+    /// of lead times and is what the ramp allows anyway. By the sweep it beats 1.25 and 1.5 at the same cost.
     pub censored_growth: f64,
-    /// How long a need is remembered before pods may go: hysteresis against a forecast that wavers.
+    /// How long a need is remembered before pods may go: hysteresis against a forecast that wavers. By the sweep
+    /// anything from 0 to 120 lies on one frontier; a minute spares a fifth of the changes.
     pub stabilisation_seconds: f64,
     /// How far beyond the lead time a scale-in looks: a pod that is dropped and needed back sooner than this costs
-    /// its start for nothing.
+    /// its start for nothing. By the sweep a minute costs 2 % more than none and spares a third of the changes.
     pub look_ahead_seconds: f64,
     /// Growth per period, as a factor: the HPA's default of +100 % …
     pub up_factor: f64,
@@ -29,7 +34,7 @@ pub struct Rules {
     pub up_pods: u32,
     /// … per 15 s. A user who trusts the HPA's rate gains speed from the forecast alone.
     pub up_period_seconds: f64,
-    /// Shrinkage per period, as a share …
+    /// Shrinkage per period, as a share: the sweep finds no cost in it, and a wrong forecast then drops a quarter …
     pub down_share: f64,
     /// … or as pods, whichever is more …
     pub down_pods: u32,
@@ -45,9 +50,10 @@ impl Default for Rules {
         Self {
             level: Level::P95,
             reactive_sigmas: 3.0,
-            censored_growth: 1.5,
-            stabilisation_seconds: 120.0,
-            look_ahead_seconds: 120.0,
+            burst_sigmas: 4.5,
+            censored_growth: 2.0,
+            stabilisation_seconds: 60.0,
+            look_ahead_seconds: 60.0,
             up_factor: 2.0,
             up_pods: 4,
             up_period_seconds: 15.0,

@@ -1,0 +1,89 @@
+//! A rise that chance does not explain, and where it leads within the lead time: the first minute of a burst that no
+//! forecast knew of.
+
+use crate::units::RequestsPerSecond;
+
+/// Halves of the time that is looked at, in seconds of the caller's clock: a step shows in the short ones, a ramp of
+/// minutes in the long.
+const HALVES: [usize; 4] = [5, 10, 30, 60];
+/// Where a rise may lead, as a multiple of the load that is there: the ramp's own factor. Bursts end.
+const MOST: f64 = 2.0;
+
+/// The load that the present rise leads to in `lead_seconds`, requests/s; `None` when there is no rise that stands out
+/// by `sigmas`.
+///
+/// `loads` are the last seconds' means, requests/s, oldest first; `None` is a gap. `second` is the length of each in
+/// the kernel's clock. Of two neighbouring halves the later count must exceed the earlier by more than `sigmas` of
+/// their Poisson noise, `√(a + b)`; only the excess is extrapolated.
+pub(super) fn expected(
+    loads: &[Option<f64>],
+    second: f64,
+    lead_seconds: f64,
+    sigmas: f64,
+) -> Option<RequestsPerSecond> {
+    let mut most = 0.0f64;
+    for half in HALVES {
+        let Some(from) = loads.len().checked_sub(2 * half) else { break };
+        let Some(earlier) = count(&loads[from..from + half], second) else { continue };
+        let Some(later) = count(&loads[from + half..], second) else { continue };
+        let rise = later - earlier - sigmas * (later + earlier).sqrt();
+        if rise <= 0.0 {
+            continue;
+        }
+        let rate = later / (half as f64 * second);
+        // Between the halves' middles lies one half; from the later's middle to the end of the lead time half a half
+        // more than that.
+        let per_half = rise / (half as f64 * second);
+        let led_to = rate + per_half * (0.5 + lead_seconds / half as f64);
+        most = most.max(led_to.min(rate * MOST));
+    }
+    (most > 0.0).then(|| RequestsPerSecond::new(most).ok()).flatten()
+}
+
+/// Requests of some seconds; gaps are taken as the mean of the others, and more than half of them is unknown.
+fn count(loads: &[Option<f64>], second: f64) -> Option<f64> {
+    let known: Vec<f64> = loads.iter().flatten().copied().collect();
+    if known.len() * 2 < loads.len() || known.is_empty() {
+        return None;
+    }
+    Some(known.iter().sum::<f64>() / known.len() as f64 * loads.len() as f64 * second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected_of(load: impl Fn(usize) -> f64, lead: f64) -> Option<f64> {
+        let loads: Vec<_> = (0..120).map(|t| Some(load(t))).collect();
+        expected(&loads, 1.0, lead, 3.0).map(RequestsPerSecond::get)
+    }
+
+    #[test]
+    fn a_steady_load_and_a_falling_one_lead_nowhere() {
+        assert_eq!(expected_of(|_| 100.0, 30.0), None);
+        assert_eq!(expected_of(|t| 500.0 - t as f64, 30.0), None);
+        assert_eq!(expected(&[], 1.0, 30.0, 3.0), None);
+        assert_eq!(expected(&[None; 120], 1.0, 30.0, 3.0), None);
+    }
+
+    #[test]
+    fn a_ramp_is_followed_to_the_end_of_the_lead_time() {
+        // 10 requests/s more each second: 30 s on it stands at 2,490; the noise's share is left out.
+        let led_to = expected_of(|t| 1000.0 + 10.0 * t as f64, 30.0).unwrap();
+        assert!((2350.0..2490.0).contains(&led_to), "{led_to}");
+    }
+
+    #[test]
+    fn a_step_leads_to_at_most_twice_itself() {
+        let led_to = expected_of(|t| if t < 117 { 100.0 } else { 400.0 }, 60.0).unwrap();
+        assert!((400.0..=800.0).contains(&led_to), "{led_to}");
+    }
+
+    #[test]
+    fn gaps_are_bridged_but_not_when_they_prevail() {
+        let load = |t: usize| 1000.0 + 10.0 * t as f64;
+        let holes = |every: usize| (0..120).map(|t| (t % every == 0).then(|| load(t))).collect::<Vec<_>>();
+        assert!(expected(&holes(2), 1.0, 30.0, 3.0).is_some());
+        assert_eq!(expected(&holes(3), 1.0, 30.0, 3.0), None);
+    }
+}
