@@ -10,7 +10,7 @@ use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
 
 /// The object's name beside the agent's own binary, where an image and `--object`'s default have it.
-const OBJECT_NAME: &str = "prescale-agent-ebpf.o";
+const OBJECT_NAME: &str = "prescale-agent.o";
 
 /// Measures the HTTP requests of this node's watched pods in the kernel and reports them to the aggregator.
 ///
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// The compiled kernel programs (`cargo xtask build-ebpf`) [default: prescale-agent-ebpf.o beside this binary]
+    /// The compiled kernel programs (`cargo xtask build-ebpf`) [default: prescale-agent.o beside this binary]
     #[arg(long, value_name = "FILE")]
     pub object: Option<PathBuf>,
 

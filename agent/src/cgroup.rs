@@ -48,29 +48,29 @@ pub fn identity(directory: &Path) -> Option<u64> {
 /// Reads a pod's directory. What a disabled controller does not say is 0, pressure without PSI `None`.
 pub fn resources(directory: &Path) -> Resources {
     let mut text = String::new();
-    let mut read = |name: &str| {
-        text.clear();
-        // The largest of these files, cpu.stat, has under 1 KiB.
-        let file = fs::File::open(directory.join(name));
-        file.is_ok_and(|file| file.take(8192).read_to_string(&mut text).is_ok()).then(|| text.clone())
-    };
-    let cpu = read("cpu.stat").unwrap_or_default();
-    let micros = |name| number_after(&cpu, name).unwrap_or(0).saturating_mul(1000);
-    let mut stalled = |name| read(name).and_then(|text| some_total_ns(&text));
-    let pressure = match (stalled("cpu.pressure"), stalled("memory.pressure"), stalled("io.pressure")) {
-        (None, None, None) => None,
-        (cpu, memory, io) => Some(Pressure {
-            cpu_ns: cpu.unwrap_or(0),
-            memory_ns: memory.unwrap_or(0),
-            io_ns: io.unwrap_or(0),
-        }),
-    };
-    Resources {
-        cpu_ns: micros("usage_usec"),
-        throttled_ns: micros("throttled_usec"),
-        memory_bytes: read("memory.current").and_then(|it| it.trim().parse().ok()).unwrap_or(0),
-        pressure,
+    let mut resources = Resources::default();
+    if read(directory, "cpu.stat", &mut text) {
+        let micros = |name| number_after(&text, name).unwrap_or(0).saturating_mul(1000);
+        resources.cpu_ns = micros("usage_usec");
+        resources.throttled_ns = micros("throttled_usec");
     }
+    if read(directory, "memory.current", &mut text) {
+        resources.memory_bytes = text.trim().parse().unwrap_or(0);
+    }
+    let mut stalled = |name| read(directory, name, &mut text).then(|| some_total_ns(&text)).flatten();
+    let stalls = [stalled("cpu.pressure"), stalled("memory.pressure"), stalled("io.pressure")];
+    if stalls.iter().any(Option::is_some) {
+        let [cpu_ns, memory_ns, io_ns] = stalls.map(Option::unwrap_or_default);
+        resources.pressure = Some(Pressure { cpu_ns, memory_ns, io_ns });
+    }
+    resources
+}
+
+/// Whether `name` could be read, into `text`.
+fn read(directory: &Path, name: &str, text: &mut String) -> bool {
+    text.clear();
+    // The largest of these files, cpu.stat, has under 1 KiB.
+    fs::File::open(directory.join(name)).is_ok_and(|file| file.take(8192).read_to_string(text).is_ok())
 }
 
 /// The number in the line `name number`.

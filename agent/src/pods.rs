@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use prescale_agent_ebpf::layout::PORTS;
 use prescale_core::node::{Action, Reading};
 use prescale_core::wire::{NotMeasurable, Resources, WatchList};
 use prescale_core::{Mono, Now};
@@ -149,7 +150,8 @@ impl Pods {
                     unreadable: false,
                 }),
                 Err(error) => {
-                    let reason = reason(&error, &directory, self.attached.len() >= self.max_pods);
+                    let full = self.attached.len() >= self.max_pods;
+                    let reason = reason(&error, &directory, full, ports.len() > PORTS);
                     tracing::warn!(uid, ?reason, "can't measure the pod, trying again later: {error:#}");
                     Err(reason)
                 }
@@ -176,10 +178,12 @@ impl Pods {
 }
 
 /// Why the kernel refused.
-fn reason(error: &anyhow::Error, directory: &Path, full: bool) -> NotMeasurable {
+fn reason(error: &anyhow::Error, directory: &Path, full: bool, many_ports: bool) -> NotMeasurable {
     let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     if !directory.exists() {
         NotMeasurable::Vanished
+    } else if many_ports {
+        NotMeasurable::Unsupported
     } else if full {
         NotMeasurable::NoSlot
     } else if code == Some(NOT_PERMITTED) {

@@ -213,7 +213,11 @@ fn counter<'a, V: EncodeCounterValue>(
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in each {
-        family.encode_family(&labels.as_slice())?.encode_counter::<NoLabels, V, f64>(&value, None)?;
+        if labels.is_empty() {
+            family.encode_counter::<NoLabels, V, f64>(&value, None)?;
+        } else {
+            family.encode_family(&labels.as_slice())?.encode_counter::<NoLabels, V, f64>(&value, None)?;
+        }
     }
     Ok(())
 }
@@ -226,7 +230,11 @@ fn gauge<'a>(
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in each {
-        family.encode_family(&labels.as_slice())?.encode_gauge(&value)?;
+        if labels.is_empty() {
+            family.encode_gauge(&value)?;
+        } else {
+            family.encode_family(&labels.as_slice())?.encode_gauge(&value)?;
+        }
     }
     Ok(())
 }

@@ -75,6 +75,7 @@ impl Aggregator {
     }
 
     /// Replicas that replies name from now on.
+    #[allow(dead_code, reason = "only one of the two test binaries names replicas")]
     pub fn name_replicas(&self, push_to: &[SocketAddr]) {
         *self.state.push_to.lock().unwrap() = push_to.iter().map(SocketAddr::to_string).collect();
     }
