@@ -12,42 +12,45 @@
 /// combining predictors that specialize*, STOC 1997, §2), so that waking up costs it nothing and gains it nothing.
 #[derive(Clone, Debug)]
 pub struct Combiner {
-    losses: Vec<f64>,
-    log_prior: Vec<f64>,
+    standings: Vec<Standing>,
     gap: f64,
-    keep: f64,
-    weights: Vec<f32>,
-    log_count: f64,
+    /// One minus this is kept of the past each round.
+    forget: f32,
+    log_count: f32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Remembered loss above the best expert's.
+    loss: f64,
+    log_prior: f32,
+    weight: f32,
 }
 
 impl Combiner {
-    /// Experts with these prior weights (positive; they are normalised), keeping `keep` of the past each round.
-    pub fn new(prior: &[f64], keep: f64) -> Self {
+    /// Experts with these prior weights (positive; they are normalised), forgetting the share `forget` of the past each
+    /// round.
+    pub fn new(prior: &[f64], forget: f32) -> Self {
         let total: f64 = prior.iter().sum();
-        let mut new = Self {
-            losses: vec![0.0; prior.len()],
-            log_prior: prior.iter().map(|p| libm::log(p / total)).collect(),
-            gap: 0.0,
-            keep,
-            weights: vec![0.0; prior.len()],
-            log_count: libm::log((prior.len().max(2)) as f64),
-        };
+        let standing = |p: &f64| Standing { loss: 0.0, log_prior: libm::log(p / total) as f32, weight: 0.0 };
+        let log_count = libm::log(prior.len().max(2) as f64) as f32;
+        let mut new = Self { standings: prior.iter().map(standing).collect(), gap: 0.0, forget, log_count };
         new.refresh();
         new
     }
 
     /// The weights if all were awake; they sum to one.
-    pub fn weights(&self) -> &[f32] {
-        &self.weights
+    pub fn weights(&self) -> impl Iterator<Item = f64> + '_ {
+        self.standings.iter().map(|s| f64::from(s.weight))
     }
 
     /// The combination of `values` over the experts in `awake` (a bit each). `None` if all sleep.
     pub fn combine(&self, values: impl Iterator<Item = f64>, awake: u32) -> Option<f64> {
         let (mut sum, mut total) = (0.0, 0.0);
-        for (i, value) in values.enumerate() {
+        for (i, (standing, value)) in self.standings.iter().zip(values).enumerate() {
             if awake >> i & 1 == 1 {
-                sum += f64::from(self.weights[i]) * value;
-                total += f64::from(self.weights[i]);
+                sum += f64::from(standing.weight) * value;
+                total += f64::from(standing.weight);
             }
         }
         (total > 0.0).then(|| sum / total)
@@ -56,10 +59,11 @@ impl Combiner {
     /// Charges the experts in `awake` with `losses` (finite; sleeping entries are ignored).
     pub fn update(&mut self, losses: &[f64], awake: u32) {
         let is_awake = |i: usize| awake >> i & 1 == 1;
+        let present = || self.standings.iter().zip(losses).enumerate().filter(|(i, _)| is_awake(*i));
         let (mut mean, mut total, mut least) = (0.0, 0.0, f64::INFINITY);
-        for (i, &loss) in losses.iter().enumerate().filter(|(i, _)| is_awake(*i)) {
-            mean += f64::from(self.weights[i]) * loss;
-            total += f64::from(self.weights[i]);
+        for (_, (standing, &loss)) in present() {
+            mean += f64::from(standing.weight) * loss;
+            total += f64::from(standing.weight);
             least = least.min(loss);
         }
         if total <= 0.0 {
@@ -69,45 +73,43 @@ impl Combiner {
         // The mix loss −ln Σ w e^(−ηℓ) / η, taken relative to the least loss to stay in range.
         let eta = self.eta();
         let mix = if eta.is_finite() {
-            let mut sum = 0.0;
-            for (i, &loss) in losses.iter().enumerate().filter(|(i, _)| is_awake(*i)) {
-                sum += f64::from(self.weights[i]) / total * libm::exp(-eta * (loss - least));
-            }
+            let sum: f64 = present()
+                .map(|(_, (s, loss))| f64::from(s.weight) / total * libm::exp(-eta * (loss - least)))
+                .sum();
             least - libm::log(sum.max(f64::MIN_POSITIVE)) / eta
         } else {
             least
         };
-        self.gap = self.gap * self.keep + (mean - mix).max(0.0);
-        for (i, cumulative) in self.losses.iter_mut().enumerate() {
-            *cumulative = *cumulative * self.keep + if is_awake(i) { losses[i] } else { mean };
+        let keep = 1.0 - f64::from(self.forget);
+        self.gap = self.gap * keep + (mean - mix).max(0.0);
+        for (i, standing) in self.standings.iter_mut().enumerate() {
+            standing.loss = standing.loss * keep + if is_awake(i) { losses[i] } else { mean };
         }
         self.refresh();
     }
 
     fn eta(&self) -> f64 {
-        if self.gap > 0.0 { self.log_count / self.gap } else { f64::INFINITY }
+        if self.gap > 0.0 { f64::from(self.log_count) / self.gap } else { f64::INFINITY }
     }
 
     fn refresh(&mut self) {
-        let least = self.losses.iter().copied().fold(f64::INFINITY, f64::min);
-        for loss in &mut self.losses {
-            *loss -= least;
-        }
+        let least = self.standings.iter().map(|s| s.loss).fold(f64::INFINITY, f64::min);
         let eta = self.eta();
         let mut total = 0.0_f32;
-        for ((weight, &loss), &log_prior) in self.weights.iter_mut().zip(&self.losses).zip(&self.log_prior) {
-            let exponent = if loss == 0.0 { 0.0 } else { -eta * loss };
+        for standing in &mut self.standings {
+            standing.loss -= least;
+            let exponent = if standing.loss == 0.0 { 0.0 } else { -eta * standing.loss };
             // A floor keeps every expert able to come back, and the normalisation safe when the leaders sleep.
-            *weight = libm::exp((exponent + log_prior).max(-60.0)) as f32;
-            total += *weight;
+            standing.weight = libm::exp((exponent + f64::from(standing.log_prior)).max(-60.0)) as f32;
+            total += standing.weight;
         }
-        for weight in &mut self.weights {
-            *weight /= total;
+        for standing in &mut self.standings {
+            standing.weight /= total;
         }
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.losses.len() * (8 + 8 + 4)
+        std::mem::size_of_val(&*self.standings)
     }
 }

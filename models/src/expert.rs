@@ -56,12 +56,22 @@ pub enum ModelKind {
     TunedSmoothing,
     /// Holt-Winters: damped trend, additive daily season.
     HoltWinters,
+    /// Holt-Winters with an hourly season: timers and crons.
+    HourlyHoltWinters,
+    /// Holt-Winters with a weekly season of quarter-hours.
+    WeeklyHoltWinters,
 }
 
 impl ModelKind {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::LastValue, Self::LinearTwoMinutes, Self::TunedSmoothing, Self::HoltWinters];
+    pub const ALL: [Self; 6] = [
+        Self::LastValue,
+        Self::LinearTwoMinutes,
+        Self::TunedSmoothing,
+        Self::HoltWinters,
+        Self::HourlyHoltWinters,
+        Self::WeeklyHoltWinters,
+    ];
 
     /// The name in metrics, files and the API.
     pub fn name(self) -> &'static str {
@@ -70,6 +80,8 @@ impl ModelKind {
             Self::LinearTwoMinutes => "linear_2m",
             Self::TunedSmoothing => "tuned_smoothing",
             Self::HoltWinters => "holt_winters",
+            Self::HourlyHoltWinters => "holt_winters_hour",
+            Self::WeeklyHoltWinters => "holt_winters_week",
         }
     }
 }

@@ -20,8 +20,15 @@ const MEMBERS: [HoltWintersFactors; 4] = [
     HoltWintersFactors { level: 0.15, trend: 0.02 },
 ];
 
-/// Factors of the season, per day: one that averages over about five days, one that follows in two.
-const SEASONS: [f64; 2] = [0.2, 0.5];
+/// γ of the daily season, per day: between the two best of `evaluate.py`'s, 0.2 and 0.5. Running both side by side
+/// gained 0.2 % on FORECAST.md's traces and cost 6 KB.
+const DAILY_FACTOR: f64 = 0.3;
+
+/// γ of the hourly season, per hour: a timer's shape from the last day, or from the last hours.
+const HOURLY_FACTORS: [f64; 2] = [0.05, 0.2];
+
+/// γ of the weekly season, per week, like the daily one's.
+const WEEKLY_FACTOR: f64 = 0.3;
 
 /// Damping of the trend per bin, from `evaluate.py`: a trend's reach is 50 bins.
 const DAMPING: f64 = 0.98;
@@ -45,12 +52,16 @@ pub struct HoltWinters {
     seasons: Vec<Season>,
     /// Level and trend of member m under season s at `[s * members + m]`.
     states: Vec<(f64, f64)>,
-    /// The states at the newest origins, a ring by index.
-    past: Vec<(f32, f32)>,
+    /// The levels at the newest origins, a ring by index, and beside each row the trends of the members that have one.
+    past: Vec<f32>,
     origins: Vec<i64>,
     /// Sum of φ, φ², … φ^k at `[k]`.
     damping_sums: Vec<f64>,
     tuned: Vec<Tuning>,
+    /// How many of the members have a trend: the last ones.
+    with_trend: usize,
+    kind: ModelKind,
+    period: i64,
     bins_per_phase: i64,
     first: Option<i64>,
     newest: i64,
@@ -82,36 +93,69 @@ struct Tuning {
 }
 
 impl HoltWinters {
-    /// Without history, over the standard grid of factors.
-    pub fn new(grid: Grid, targets: &[Target]) -> Self {
-        // Where a phase holds several bins one season must do, for memory; its noise is averaged within the phase.
-        let seasons = if grid.step_seconds < PHASE_SECONDS { &SEASONS[1..] } else { &SEASONS };
-        Self::with_factors(grid, targets, &MEMBERS, seasons)
+    /// The daily season, without history, over the standard grid of factors.
+    pub fn daily(grid: Grid, targets: &[Target]) -> Self {
+        Self::new(ModelKind::HoltWinters, grid, targets, &MEMBERS, &[DAILY_FACTOR], 86_400, PHASE_SECONDS)
     }
 
-    /// With other factors: `seasons` are γ per day.
+    /// The hourly season of timers and crons.
+    pub fn hourly(grid: Grid, targets: &[Target]) -> Self {
+        Self::new(
+            ModelKind::HourlyHoltWinters,
+            grid,
+            targets,
+            &MEMBERS[..3],
+            &HOURLY_FACTORS,
+            3600,
+            PHASE_SECONDS,
+        )
+    }
+
+    /// The weekly season.
+    pub fn weekly(grid: Grid, targets: &[Target]) -> Self {
+        Self::new(
+            ModelKind::WeeklyHoltWinters,
+            grid,
+            targets,
+            &MEMBERS[..3],
+            &[WEEKLY_FACTOR],
+            7 * 86_400,
+            900,
+        )
+    }
+
+    /// With other factors: `seasons` are γ per period.
     ///
     /// # Panics
     /// If either is empty.
-    pub fn with_factors(
+    pub fn new(
+        kind: ModelKind,
         grid: Grid,
         targets: &[Target],
         members: &[HoltWintersFactors],
         seasons: &[f64],
+        period_seconds: u32,
+        phase_seconds: u32,
     ) -> Self {
         assert!(!members.is_empty() && !seasons.is_empty(), "at least one member and one season");
-        let bins_per_phase = (PHASE_SECONDS / grid.step_seconds).max(1) as usize;
-        let phases = grid.bins_per_day() / bins_per_phase;
+        let bins_per_phase = (phase_seconds / grid.step_seconds).max(1) as usize;
+        let period = (period_seconds / grid.step_seconds).max(1) as usize;
+        let phases = period / bins_per_phase;
         let steps = targets.iter().map(|t| t.steps() as usize).max().unwrap_or(1);
         let states = members.len() * seasons.len();
-        let season = |&daily: &f64| Season {
+        let season = |&periodic: &f64| Season {
             factor: if bins_per_phase == 1 {
-                daily
+                periodic
             } else {
-                1.0 - libm::pow(1.0 - daily, 1.0 / bins_per_phase as f64)
+                1.0 - libm::pow(1.0 - periodic, 1.0 / bins_per_phase as f64)
             },
             offsets: vec![f32::NAN; phases],
         };
+        let with_trend = members.iter().filter(|m| m.trend > 0.0).count();
+        assert!(
+            members[members.len() - with_trend..].iter().all(|m| m.trend > 0.0),
+            "members with a trend come last"
+        );
         let mut damping_sums = vec![0.0; steps + 1];
         let mut power = 1.0;
         for k in 1..=steps {
@@ -120,10 +164,13 @@ impl HoltWinters {
         }
         Self {
             grid,
+            kind,
+            period: period as i64,
             members: members.to_vec(),
             seasons: seasons.iter().map(season).collect(),
             states: vec![(0.0, 0.0); states],
-            past: vec![(0.0, 0.0); states * (steps + 1)],
+            past: vec![0.0; (states + seasons.len() * with_trend) * (steps + 1)],
+            with_trend,
             origins: vec![i64::MIN; steps + 1],
             damping_sums,
             tuned: targets
@@ -146,7 +193,7 @@ impl HoltWinters {
     /// The first day: phases collect their mean, in the first season.
     fn collect(&mut self, bin: Bin) {
         let first = *self.first.get_or_insert(bin.index);
-        let day = self.grid.bins_per_day() as i64;
+        let day = self.period;
         if bin.index - first >= day && self.day_count > 0 {
             self.start();
             self.newest = first + day - 1;
@@ -218,9 +265,15 @@ impl HoltWinters {
         }
         let row = bin.index.rem_euclid(self.origins.len() as i64) as usize;
         self.origins[row] = bin.index;
-        let row = &mut self.past[row * self.states.len()..][..self.states.len()];
-        for (past, state) in row.iter_mut().zip(&self.states) {
-            *past = (state.0 as f32, state.1 as f32);
+        let width = self.states.len() + self.seasons.len() * self.with_trend;
+        let (levels, trends) = self.past[row * width..][..width].split_at_mut(self.states.len());
+        for (past, state) in levels.iter_mut().zip(&self.states) {
+            *past = state.0 as f32;
+        }
+        let first = members - self.with_trend;
+        let moving = self.states.iter().enumerate().filter(|(i, _)| i % members >= first);
+        for (past, (_, state)) in trends.iter_mut().zip(moving) {
+            *past = state.1 as f32;
         }
     }
 
@@ -228,7 +281,8 @@ impl HoltWinters {
     /// changes once a day.
     fn settle(&mut self, bin: Bin, phase: usize) {
         let Some(truth) = bin.value else { return };
-        let states = self.states.len();
+        let (states, members) = (self.states.len(), self.members.len());
+        let width = states + self.seasons.len() * self.with_trend;
         for tuning in &mut self.tuned {
             let steps = tuning.target.steps();
             let origin = bin.index - i64::from(steps);
@@ -237,11 +291,16 @@ impl HoltWinters {
                 continue;
             }
             let reach = self.damping_sums[steps as usize];
-            let past = &self.past[row * states..][..states];
-            for (i, (loss, (level, trend))) in tuning.losses.iter_mut().zip(past).enumerate() {
-                let offset = self.seasons[i / self.members.len()].at(phase);
-                let point = (f64::from(*level) + reach * f64::from(*trend) + offset).max(0.0);
-                *loss = *loss * MEMORY + (truth - point).abs();
+            let (levels, trends) = self.past[row * width..][..width].split_at(states);
+            for (s, season) in self.seasons.iter().enumerate() {
+                let offset = season.at(phase);
+                for m in 0..members {
+                    let trend = (m + self.with_trend).checked_sub(members);
+                    let trend = trend.map_or(0.0, |t| f64::from(trends[s * self.with_trend + t]));
+                    let level = f64::from(levels[s * members + m]);
+                    let loss = &mut tuning.losses[s * members + m];
+                    *loss = *loss * MEMORY + (truth - (level + reach * trend + offset).max(0.0)).abs();
+                }
             }
             for i in 0..states {
                 if tuning.losses[i] < tuning.losses[tuning.best] {
@@ -261,7 +320,7 @@ impl HoltWinters {
 
 impl Expert for HoltWinters {
     fn kind(&self) -> ModelKind {
-        ModelKind::HoltWinters
+        self.kind
     }
 
     fn observe(&mut self, bin: Bin) {

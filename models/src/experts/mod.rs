@@ -19,6 +19,8 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert>
         ModelKind::LastValue => Box::new(LastValue::new(grid)),
         ModelKind::LinearTwoMinutes => Box::new(LinearTwoMinutes::new(grid)),
         ModelKind::TunedSmoothing => Box::new(TunedSmoothing::new(grid, targets)),
-        ModelKind::HoltWinters => Box::new(HoltWinters::new(grid, targets)),
+        ModelKind::HoltWinters => Box::new(HoltWinters::daily(grid, targets)),
+        ModelKind::HourlyHoltWinters => Box::new(HoltWinters::hourly(grid, targets)),
+        ModelKind::WeeklyHoltWinters => Box::new(HoltWinters::weekly(grid, targets)),
     }
 }

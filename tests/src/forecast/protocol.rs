@@ -29,12 +29,12 @@ impl Protocol {
             (false, true) => &[300, 900],
         };
         let longest = horizons.iter().map(|h| *h as usize / step).max().unwrap_or(1);
-        let count = if short { 100 } else { 200 };
+        let count: u32 = if short { 100 } else { 200 };
         let (first, last) = (test.saturating_sub(1), n.saturating_sub(1 + longest));
         // numpy's linspace and rint, to the bit: i × width + start, the last exactly; halves go to even.
-        let width = (last as f64 - first as f64) / (count - 1) as f64;
+        let width = (last as f64 - first as f64) / f64::from(count - 1);
         let mut origins: Vec<usize> = (0..count)
-            .map(|i| if i == count - 1 { last as f64 } else { i as f64 * width + first as f64 })
+            .map(|i| if i == count - 1 { last as f64 } else { f64::from(i) * width + first as f64 })
             .map(|origin| origin.round_ties_even() as usize)
             .collect();
         origins.dedup();
