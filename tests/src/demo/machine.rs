@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 const OLDEST_KERNEL: (u32, u32) = (5, 17);
 /// Connections of the load generator plus pipes and log files.
 const OPEN_FILES: u64 = 20_000;
-/// Above this share of all CPUs over a second, latency may come from the machine instead of from slots and queues.
+/// Above this share of all CPUs over half a second, latency may come from the machine instead of from slots and queues.
 pub const BUSY_LIMIT: f64 = 0.8;
 
 /// Checks who and where we are, and raises the limit of open files.

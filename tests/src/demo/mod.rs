@@ -10,6 +10,7 @@ pub mod calibrate;
 pub mod cgroup;
 pub mod client;
 pub mod guard;
+pub mod instruments;
 pub mod load;
 pub mod machine;
 pub mod options;
@@ -28,7 +29,9 @@ use prescale_shell::signals::Shutdown;
 
 use cgroup::{Groups, Mounts};
 use guard::{Belongings, Guard};
+use instruments::Program;
 use options::{Options, Policy};
+use report::Run;
 use stage::{OBJECTIVE, Stage};
 
 /// Runs the whole demo.
@@ -62,26 +65,52 @@ async fn play(stage: &Stage, shutdown: &Shutdown) -> Result<()> {
         () = shutdown.requested() => bail!("stopped"),
     };
     say(&stage.introduction(capacity));
+    if !stage.options.headless {
+        say(&format!("the page: http://{}/", stage.options.listen));
+    }
     let mut runs = Vec::new();
-    for policy in stage.options.policies.clone() {
+    let mut showing: Option<Program> = None;
+    for (number, policy) in stage.options.policies.iter().copied().enumerate() {
         let replicas = match policy {
             Policy::Static => runs
                 .iter()
-                .find(|run: &&report::Run| run.policy == Policy::Prescale)
+                .find(|run: &&Run| run.policy == Policy::Prescale)
                 .map_or(1, |run| run.mean_replicas.round().max(1.0) as u32),
             Policy::Prescale | Policy::Hpa(_) => stage.start_replicas(capacity),
         };
-        runs.push(run::run(stage, capacity, policy, replicas, shutdown).await?);
+        // Each run has an aggregator of its own; the last one's goes on showing the page.
+        if let Some(aggregator) = showing.take() {
+            aggregator.stop().await?;
+        }
+        let (run, aggregator) = run::run(stage, capacity, (number, policy), replicas, shutdown).await?;
+        runs.push(run);
+        showing = Some(aggregator);
+        write_comparison(stage, &runs)?;
     }
-    say(&format!("\n{}", report::table(&runs)));
-    for verdict in report::verdicts(&runs) {
-        say(&verdict);
+    for paragraph in report::closing(&runs) {
+        say(&paragraph);
     }
     let line = report::Line::new(stage.options.seed, stage.options.speed, &runs);
     if stage.options.json {
         say(&line.json()?);
     }
-    Ok(())
+    if !stage.options.headless {
+        say(&format!("the page stays up: http://{}/ (Ctrl-C ends it)", stage.options.listen));
+        shutdown.requested().await;
+    }
+    if let Some(aggregator) = showing {
+        aggregator.stop().await?;
+    }
+    report::check(&runs)
+}
+
+// Written beside and renamed, so that the page never reads half of it.
+fn write_comparison(stage: &Stage, runs: &[Run]) -> Result<()> {
+    let line = report::Line::new(stage.options.seed, stage.options.speed, runs);
+    let (path, fresh) = (stage.comparison(), stage.files.join("comparison.new"));
+    std::fs::write(&fresh, line.json()?)
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// A line for people on standard output, at once.

@@ -23,11 +23,11 @@ pub struct Reading {
 ///
 /// # Errors
 /// `read` fails.
-pub async fn hpa<F: Future<Output = Result<Reading>>>(
+pub async fn hpa(
     supervisor: &Arc<Supervisor>,
     target_rps: f64,
     speed: f64,
-    read: impl Fn() -> F,
+    read: impl AsyncFn() -> Result<Reading>,
 ) -> Result<()> {
     let settings = supervisor.workload().1.settings;
     let mut hpa = Hpa::new(HpaSettings::legacy(settings.min_replicas, settings.max_replicas));

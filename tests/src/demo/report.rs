@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::load::Totals;
+use super::machine::BUSY_LIMIT;
 use super::options::Policy;
 
 /// One finished run.
@@ -106,8 +108,71 @@ fn rounded(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
+/// What is said at the end: the table, who won, what to doubt.
+pub fn closing(runs: &[Run]) -> Vec<String> {
+    let mut paragraphs = vec![format!("\n{}", table(runs))];
+    paragraphs.extend(verdicts(runs));
+    paragraphs.extend(doubts(runs));
+    paragraphs
+}
+
+/// Requests without a whole answer that a run may have: more, and the service or the demo drops them.
+const ABORTED_LIMIT: f64 = 0.001;
+
+/// Whether the runs mean what they say.
+///
+/// # Errors
+/// One sentence: counts differ, requests were dropped, or Prescale did nothing.
+pub fn check(runs: &[Run]) -> Result<()> {
+    for run in runs {
+        let (policy, sent) = (run.policy, run.totals.sent);
+        ensure!(
+            run.counted == sent,
+            "{policy}: {sent} requests were sent and the kernel counted {}",
+            run.counted
+        );
+        let aborted = run.totals.aborted as f64 / sent.max(1) as f64;
+        ensure!(aborted <= ABORTED_LIMIT, "{policy}: {} of {sent} requests were aborted", run.totals.aborted);
+        if policy == Policy::Prescale {
+            ensure!(run.first_forecast_s.is_some(), "{policy}: the aggregator never showed a forecast");
+            ensure!(run.scale_events > 0, "{policy}: the load has grown, and it changed nothing");
+        }
+    }
+    Ok(())
+}
+
+// What a reader has to know before believing the table.
+fn doubts(runs: &[Run]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for run in runs {
+        let (mean, peak) = run.busy;
+        if peak > BUSY_LIMIT {
+            doubts.push(format!(
+                "doubt: during {} the machine was {:.0} % busy in its busiest half second ({:.0} % on average): \
+                 latency may come from its cores instead of from slots and queues",
+                run.policy,
+                peak * 100.0,
+                mean * 100.0
+            ));
+        }
+        if run.counted != run.totals.sent {
+            doubts.push(format!(
+                "doubt: under {} {} requests were sent and the kernel counted {}",
+                run.policy, run.totals.sent, run.counted
+            ));
+        }
+        if run.totals.aborted > 0 || run.totals.unsent > 0 {
+            doubts.push(format!(
+                "doubt: under {} {} requests got no whole answer and {} found no worker or no connection",
+                run.policy, run.totals.aborted, run.totals.unsent
+            ));
+        }
+    }
+    doubts
+}
+
 /// The table for people.
-pub fn table(runs: &[Run]) -> String {
+fn table(runs: &[Run]) -> String {
     let mut text = String::new();
     let head = ["policy", "slow", "p50 ms", "p99 ms", "replica-s", "mean", "writes", "requests", "cpu"];
     let _ = writeln!(
@@ -138,7 +203,7 @@ const SLOW_NOISE: f64 = 0.002;
 const COST_NOISE: f64 = 0.01;
 
 /// One sentence per rival: who was faster, who was cheaper, by how much.
-pub fn verdicts(runs: &[Run]) -> Vec<String> {
+fn verdicts(runs: &[Run]) -> Vec<String> {
     let Some(ours) = runs.iter().find(|run| run.policy == Policy::Prescale) else { return Vec::new() };
     runs.iter().filter(|run| run.policy != Policy::Prescale).map(|rival| verdict(ours, rival)).collect()
 }
@@ -198,6 +263,21 @@ mod tests {
         assert!(says((0.01, 900.0), (0.02, 1000.0)).contains("Prescale wins"));
         assert!(says((0.01, 1100.0), (0.02, 1000.0)).contains("Prescale is faster and costs more"));
         assert!(says((0.01, 1000.0), (0.011, 1005.0)).contains("no difference"));
+    }
+
+    #[test]
+    fn runs_that_mean_nothing_are_refused() {
+        let fine = Run { first_forecast_s: Some(1.0), ..run(Policy::Prescale, 0.0, 1.0) };
+        assert!(check(&[fine.clone(), run(Policy::Static, 0.0, 1.0)]).is_ok());
+        let aborted = Totals { aborted: 1, ..fine.totals };
+        for wrong in [
+            Run { counted: 9, ..fine.clone() },
+            Run { totals: aborted, ..fine.clone() },
+            Run { first_forecast_s: None, ..fine.clone() },
+            Run { scale_events: 0, ..fine.clone() },
+        ] {
+            assert!(check(std::slice::from_ref(&wrong)).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

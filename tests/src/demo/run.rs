@@ -7,8 +7,10 @@ use anyhow::{Result, anyhow, bail};
 use prescale_core::world::Mode;
 use prescale_shell::signals::Shutdown;
 
+use super::api;
 use super::balancer::Balancer;
 use super::calibrate::Capacity;
+use super::instruments::{Instruments, Program};
 use super::load::{self, Tally};
 use super::machine::Busy;
 use super::options::Policy;
@@ -17,89 +19,134 @@ use super::report::Run;
 use super::stage::{OBJECTIVE, Stage};
 use super::supervisor::Supervisor;
 
-/// Between the start of the processes and the first request, beyond the replicas' start-up: what agent and aggregator
-/// need to be ready on a busy machine.
-const LEAD_IN: Duration = Duration::from_millis(2_500);
+/// Between the start of the processes and the first request, beyond the replicas' start-up: what the aggregator needs to
+/// import six days (1 s on a machine with nothing else to do) and the agent to attach.
+const LEAD_IN: Duration = Duration::from_secs(4);
 /// How often a line of progress appears, real time.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How often CPU and memory are read, real time.
-const SAMPLING: Duration = Duration::from_secs(1);
+const SAMPLING: Duration = Duration::from_millis(500);
 /// What a clean end may take: the longest queue that a client waits for, then some.
 const END_LIMIT: Duration = Duration::from_secs(45);
 
-/// Plays the load under `policy`; `replicas` are those of the start.
+/// Plays the load under `policy`, which is run number `number`; `replicas` are those of the start. Gives back the
+/// aggregator, which can go on showing the page.
 ///
 /// # Errors
 /// A process fails, the machine's directories vanish: the run means nothing then.
 pub async fn run(
     stage: &Stage,
     capacity: Capacity,
-    policy: Policy,
+    (number, policy): (usize, Policy),
     replicas: u32,
     shutdown: &Shutdown,
-) -> Result<Run> {
+) -> Result<(Run, Program)> {
     let mode = if policy == Policy::Prescale { Mode::Full } else { Mode::Observe };
     let balancer = Arc::new(Balancer::default());
     let deployment = stage.deployment(mode, Some(capacity))?;
+    let id = deployment.id.clone();
     let supervisor = Supervisor::new(deployment, stage.groups.clone(), Arc::clone(&balancer));
+    let target = api::start(Arc::clone(&supervisor), shutdown.clone()).await?;
+    // Agent and aggregator start while the replicas do; the first request comes when the compressed clock shows the
+    // live start, to replicas that are measured.
     let began = Instant::now();
-    supervisor.scale(replicas, None).map_err(|_| anyhow!("nobody else scales yet"))?;
     let starts = began + stage.start_up() + LEAD_IN;
+    supervisor.scale(replicas, None).map_err(|_| anyhow!("nobody else scales yet"))?;
+    let mut instruments = Instruments::start(stage, number, target, &id, starts)?;
     supervisor.wait(stage.start_up() + LEAD_IN, |census| census.ready == replicas).await?;
+    instruments.ready(replicas as usize, starts).await?;
 
     let tally = Arc::new(Tally::default());
-    let meter = || async { Ok(Reading { starts: tally.sent(), at: Instant::now() }) };
-    let rival = async {
-        match policy {
-            Policy::Hpa(percent) => {
-                let target = capacity.saturated_rps * f64::from(percent) / 100.0;
-                tokio::time::sleep_until(starts.into()).await;
-                policy::hpa(&supervisor, target, stage.options.speed, meter).await
-            }
-            Policy::Prescale | Policy::Static => std::future::pending().await,
-        }
-    };
-    let mut busy = Vec::new();
-    let watch = async {
-        let mut now_busy = Busy::start()?;
-        let mut progress = Instant::now() + PROGRESS;
-        loop {
-            tokio::time::sleep(SAMPLING).await;
-            busy.push(now_busy.share()?);
-            if let Some(failure) = supervisor.failure() {
-                bail!("{failure}");
-            }
-            if Instant::now() >= progress {
-                progress += PROGRESS;
-                say_progress(stage, policy, starts, &supervisor, &tally);
-            }
-        }
-    };
+    let mut watched = Watched::default();
     let ended: Result<()> = tokio::select! {
         () = load::play(&stage.arrivals, starts, &balancer, &tally) => Ok(()),
-        ended = rival => ended,
-        ended = watch => ended,
+        ended = rival(stage, capacity, policy, starts, &supervisor, &instruments) => ended,
+        ended = watch(stage, policy, starts, &supervisor, &tally, &instruments, &mut watched) => ended,
         () = shutdown.requested() => Err(anyhow!("stopped")),
     };
     ended?;
     let totals = tally.totals(OBJECTIVE);
     let elapsed = began.elapsed().as_secs_f64();
     let scale_events = supervisor.scale_events() - 1;
+    instruments.check()?;
+    let counted = instruments.settled(totals.sent).await?;
+    let agent_cpu_s = instruments.agent_cpu(&stage.groups)?.as_secs_f64();
+    let aggregator = instruments.stop_agent().await?;
     supervisor.scale(0, None).map_err(|_| anyhow!("nobody else scales any more"))?;
     supervisor.wait(END_LIMIT, |census| census.existing + census.leaving == 0).await?;
     let replica_seconds = supervisor.replica_seconds();
-    Ok(Run {
+    let run = Run {
         policy,
         totals,
         replica_seconds,
         mean_replicas: replica_seconds / elapsed,
         scale_events,
-        counted: 0,
-        first_forecast_s: None,
-        agent_cpu_s: 0.0,
-        agent_memory_bytes: 0,
-        busy: (busy.iter().sum::<f64>() / busy.len().max(1) as f64, busy.iter().copied().fold(0.0, f64::max)),
-    })
+        counted,
+        first_forecast_s: watched.first_forecast.map(|after| after.as_secs_f64()),
+        agent_cpu_s,
+        agent_memory_bytes: watched.agent_memory_bytes,
+        busy: watched.busy(),
+    };
+    Ok((run, aggregator))
+}
+
+// Scales as the HPA would; never ends for policies that need nobody here.
+async fn rival(
+    stage: &Stage,
+    capacity: Capacity,
+    policy: Policy,
+    starts: Instant,
+    supervisor: &Arc<Supervisor>,
+    instruments: &Instruments,
+) -> Result<()> {
+    let Policy::Hpa(percent) = policy else { return std::future::pending().await };
+    let target = capacity.saturated_rps * f64::from(percent) / 100.0;
+    let read = async || Ok(Reading { starts: instruments.counted().await?, at: Instant::now() });
+    tokio::time::sleep_until(starts.into()).await;
+    policy::hpa(supervisor, target, stage.options.speed, read).await
+}
+
+// What is sampled while the load plays.
+#[derive(Default)]
+struct Watched {
+    busy: Vec<f64>,
+    agent_memory_bytes: u64,
+    first_forecast: Option<Duration>,
+}
+
+impl Watched {
+    fn busy(&self) -> (f64, f64) {
+        let mean = self.busy.iter().sum::<f64>() / self.busy.len().max(1) as f64;
+        (mean, self.busy.iter().copied().fold(0.0, f64::max))
+    }
+}
+
+// Samples the machine and the agent and says how it goes; ends only with a failure.
+async fn watch(
+    stage: &Stage,
+    policy: Policy,
+    starts: Instant,
+    supervisor: &Supervisor,
+    tally: &Tally,
+    instruments: &Instruments,
+    watched: &mut Watched,
+) -> Result<()> {
+    let mut busy = Busy::start()?;
+    let mut progress = starts + PROGRESS;
+    loop {
+        watched.agent_memory_bytes =
+            watched.agent_memory_bytes.max(instruments.agent_memory_bytes(&stage.groups)?);
+        watched.first_forecast = instruments.first_forecast().await?;
+        tokio::time::sleep(SAMPLING).await;
+        watched.busy.push(busy.share()?);
+        if let Some(failure) = supervisor.failure() {
+            bail!("{failure}");
+        }
+        if Instant::now() >= progress {
+            progress += PROGRESS;
+            say_progress(stage, policy, starts, supervisor, tally);
+        }
+    }
 }
 
 fn say_progress(stage: &Stage, policy: Policy, starts: Instant, supervisor: &Supervisor, tally: &Tally) {

@@ -1,5 +1,6 @@
 //! What all runs of one demo share: the service, its load, the measured capacity, the machine's directories.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,24 @@ impl Stage {
         path.with_context(|| {
             format!("no {name} in {}: `cargo xtask demo` builds it", self.options.bin_dir.display())
         })
+    }
+
+    /// Where the aggregator listens, which is where the page is; a free port of 127.0.0.1 when nobody looks.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn page_address(&self) -> Result<SocketAddr> {
+        if !self.options.headless {
+            return Ok(self.options.listen);
+        }
+        // Free a moment ago: should somebody take it until the aggregator does, the aggregator says so.
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
+        Ok(free.local_addr()?)
+    }
+
+    /// The file of finished runs that the page compares.
+    pub fn comparison(&self) -> PathBuf {
+        self.files.join("comparison.json")
     }
 
     /// A pod's start-up in real time.

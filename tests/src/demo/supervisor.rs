@@ -132,7 +132,15 @@ impl Supervisor {
             settings: self.deployment.settings.clone(),
             replicas: state.replicas,
             resource_version: state.resource_version,
-            pods: state.pods.values().map(|entry| entry.pod.clone()).collect(),
+            // A pod's spec names its ports from the first moment: those of the first few ms that have bound none yet
+            // are left out.
+            pods: state
+                .pods
+                .values()
+                .map(|it| &it.pod)
+                .filter(|pod| !pod.ports.is_empty())
+                .cloned()
+                .collect(),
         };
         (*self.revision.borrow(), workload)
     }
