@@ -6,3 +6,4 @@ pub mod demo;
 pub mod forecast;
 pub mod kernel;
 pub mod openmetrics;
+pub mod simulator;

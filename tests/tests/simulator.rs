@@ -1,0 +1,131 @@
+//! The whole system by seed: laws that hold in every simulated hour, with and without faults.
+
+use prescale_tests::simulator::pod::SECOND;
+use prescale_tests::simulator::tally::ScaleEvent;
+use prescale_tests::simulator::{FaultKind, Outcome, Policy, Scenario, Shape, run};
+
+/// Seeds that found something once, and the first ones; a comment there says what.
+const SEEDS: &str = include_str!("../seeds.txt");
+
+fn seeds() -> Vec<u64> {
+    let line = |l: &str| l.split('#').next().unwrap_or("").trim().to_owned();
+    let seeds: Vec<u64> =
+        SEEDS.lines().map(line).filter(|l| !l.is_empty()).map(|l| l.parse().expect("a seed")).collect();
+    assert!(!seeds.is_empty());
+    seeds
+}
+
+fn hours(seed: u64, from: f64, to: f64) -> Scenario {
+    let day = Scenario::day(seed);
+    Scenario { start_seconds: (from * 3600.0) as u64, seconds: ((to - from) * 3600.0) as u64, ..day }
+}
+
+/// What no run may break.
+fn laws(scenario: &Scenario, outcome: &Outcome) {
+    let (min, max) = scenario.bounds;
+    assert_eq!(outcome.violations, 0, "the checker refused plans");
+    for event in &outcome.events {
+        assert!((min..=max).contains(&event.after), "{event:?}");
+    }
+    assert!(outcome.requests > 0 && outcome.wire_bytes > 0);
+}
+
+fn shrinks(outcome: &Outcome, from: u64, to: u64) -> Vec<ScaleEvent> {
+    let within = |e: &&ScaleEvent| (from * SECOND..to * SECOND).contains(&e.at) && e.after < e.before;
+    outcome.events.iter().filter(within).copied().collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let scenario = hours(1, 8.0, 9.0);
+    let bytes = || {
+        let outcome = run(&scenario, Policy::Prescale);
+        laws(&scenario, &outcome);
+        (serde_json::to_string(&outcome).unwrap(), outcome.csv(), outcome.picture(80))
+    };
+    let first = bytes();
+    assert_eq!(first, bytes());
+    let other = run(&Scenario { seed: 2, ..scenario }, Policy::Prescale);
+    assert_ne!(first.1, other.csv(), "another seed is another day");
+}
+
+/// Evening: the load falls, so that whoever does not hold would shrink.
+fn evening(seed: u64, kind: FaultKind) -> (Scenario, Outcome, Outcome) {
+    let quiet = hours(seed, 18.5, 20.0);
+    let faulty = Scenario::day(seed).with_fault(18.5, 20.0, kind, 19.0);
+    let undisturbed = run(&quiet, Policy::Prescale);
+    let outcome = run(&faulty, Policy::Prescale);
+    laws(&faulty, &outcome);
+    (faulty, undisturbed, outcome)
+}
+
+#[test]
+fn nothing_shrinks_while_reports_are_missing_or_impossible() {
+    let mut would_have = 0;
+    for seed in seeds() {
+        for kind in [FaultKind::ReportsStop, FaultKind::WrongUnit] {
+            let (scenario, undisturbed, outcome) = evening(seed, kind);
+            let fault = scenario.fault.unwrap();
+            // Ten seconds in, what was heard last is no longer fresh; one more for the tick.
+            let (from, to) = (fault.at + 11, fault.over());
+            assert_eq!(shrinks(&outcome, from, to), [], "seed {seed}, {}", kind.name());
+            would_have += shrinks(&undisturbed, from, to).len();
+            let recovered = outcome.recovered_after_seconds.expect("it recovers");
+            println!("seed {seed}, {}: recovered after {recovered} s", kind.name());
+            assert!(recovered <= 15, "seed {seed}, {}: {recovered} s", kind.name());
+            assert_eq!(outcome.refused_reports > 0, kind == FaultKind::WrongUnit);
+            assert!(
+                outcome.slow_share <= undisturbed.slow_share + 0.002,
+                "{} against {}",
+                outcome.slow_share,
+                undisturbed.slow_share
+            );
+        }
+    }
+    assert!(would_have > 0, "the undisturbed runs must shrink there, else this proves nothing");
+}
+
+#[test]
+fn a_restart_at_the_peak_costs_nobody_an_answer() {
+    for seed in seeds() {
+        let scenario = Scenario::day(seed).with_fault(14.75, 15.25, FaultKind::AggregatorRestart, 15.0);
+        let fault = scenario.fault.unwrap();
+        let outcome = run(&scenario, Policy::Prescale);
+        laws(&scenario, &outcome);
+        assert_eq!(
+            shrinks(&outcome, fault.at, fault.at + 300),
+            [],
+            "seed {seed}: it has not watched for long"
+        );
+        let recovered = outcome.recovered_after_seconds.expect("it recovers");
+        println!("seed {seed}: recovered after {recovered} s, slow share {}", outcome.slow_share);
+        // The plan's warm-up is 300 s.
+        assert!(recovered <= 315, "seed {seed}: {recovered} s");
+        assert_eq!(outcome.failed, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn retries_and_waiting_callers_do_not_make_it_shrink_or_burst_its_bounds() {
+    for seed in seeds() {
+        let mut scenario = hours(seed, 8.0, 9.0);
+        scenario.physics.retries = 2;
+        scenario.physics.patience_seconds = 1.0;
+        scenario.physics.closed_loop_callers = 60;
+        let outcome = run(&scenario, Policy::Prescale);
+        laws(&scenario, &outcome);
+        assert!(outcome.slow_share < 0.5, "{}", outcome.slow_share);
+    }
+}
+
+/// Chance alone. The demand never changes: every scale-up after the first half hour is a false one.
+#[test]
+fn poisson_noise_scales_up_at_most_once_a_day() {
+    let scenario = Scenario { shape: Shape::Steady, seconds: 6 * 3600, ..Scenario::day(1) };
+    let outcome = run(&scenario, Policy::Prescale);
+    laws(&scenario, &outcome);
+    let late = |e: &&ScaleEvent| e.at > 1800 * SECOND && e.after > e.before;
+    let ups = outcome.events.iter().filter(late).count();
+    println!("{ups} scale-ups in 5.5 h of Poisson noise: {:?}", outcome.events);
+    assert!(ups <= 1, "{:?}", outcome.events);
+}
