@@ -93,9 +93,10 @@ impl Cluster {
         }
         for id in missing {
             if let Some(tracked) = self.workloads.get_mut(&id)
-                && tracked.missing_for(now) > FORGET_SECONDS {
-                    self.workloads.remove(&id);
-                }
+                && tracked.missing_for(now) > FORGET_SECONDS
+            {
+                self.workloads.remove(&id);
+            }
         }
     }
 
