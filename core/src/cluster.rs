@@ -92,10 +92,10 @@ impl Cluster {
             tracked.world(now, state);
         }
         for id in missing {
-            if let Some(tracked) = self.workloads.get_mut(&id)
-                && tracked.missing_for(now) > FORGET_SECONDS
-            {
-                self.workloads.remove(&id);
+            if let Some(tracked) = self.workloads.get_mut(&id) {
+                if tracked.missing_for(now) > FORGET_SECONDS {
+                    self.workloads.remove(&id);
+                }
             }
         }
     }
@@ -197,7 +197,13 @@ impl Cluster {
     /// One workload in full; `None` when the target does not name it.
     pub fn view(&self, now: Now, id: &WorkloadId) -> Option<view::Workload> {
         let totals = self.merge.totals(id).unwrap_or_default();
-        self.workloads.get(id)?.view(now, id, &totals, &self.settings)
+        self.workloads.get(id)?.view(now, id, &totals, &self.settings, true)
+    }
+
+    /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.
+    pub fn view_of_now(&self, now: Now, id: &WorkloadId) -> Option<view::Workload> {
+        let totals = self.merge.totals(id).unwrap_or_default();
+        self.workloads.get(id)?.view(now, id, &totals, &self.settings, false)
     }
 }
 

@@ -36,6 +36,7 @@ impl Tracked {
         id: &WorkloadId,
         totals: &Totals,
         settings: &ClusterSettings,
+        past: bool,
     ) -> Option<view::Workload> {
         let state = self.state()?;
         let demand = self.demand.as_ref();
@@ -56,11 +57,11 @@ impl Tracked {
             totals: totals_view(totals, demand.map_or(0, |d| d.in_flight)),
             latency: demand.and_then(|d| d.latency.as_ref()).map(view::LatencyQuantiles::from),
             pods,
-            timeline: self.timeline(now),
+            timeline: if past { self.timeline(now) } else { Vec::new() },
             forecast: self.forecast_view(),
             weights: self.weights_view(),
             plan: self.plan.as_ref().map(|(at, plan)| plan_view(at.0, plan, settings)),
-            decisions: self.log.iter().map(decision_view).collect(),
+            decisions: if past { self.log.iter().map(decision_view).collect() } else { Vec::new() },
             hpa: self.shadow.as_ref().map(|shadow| view::Hpa {
                 replicas: shadow.replicas(),
                 target_rps_per_pod: shadow.target_rps(),
