@@ -245,7 +245,7 @@ impl Loop {
             Ok(world) => {
                 self.target_is_up(&world);
                 self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
-                self.parts.metrics.keep_only(|id| world.workloads.iter().any(|w| w.id == *id));
+                self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();
             }
             Err(error) => {
@@ -314,7 +314,7 @@ impl Loop {
                     .workloads
                     .iter()
                     .map(|w| WorkloadId { namespace: w.namespace.clone(), name: w.name.clone() });
-                let workloads = ids.filter_map(|id| cluster.view(now, &id)).collect();
+                let workloads = ids.filter_map(|id| cluster.view_of_now(now, &id)).collect();
                 let _ = reply.send(Box::new(Snapshot { nodes: list.nodes, workloads }));
             }
         }

@@ -4,6 +4,7 @@
 
 mod workloads;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub struct Metrics {
     /// Writes under way.
     pub writes_in_flight: Gauge,
     decisions: Family<DecisionLabels, Counter>,
-    counted: Mutex<Vec<DecisionLabels>>,
+    counted: Mutex<BTreeMap<WorkloadId, BTreeSet<DecisionLabels>>>,
     workloads: Arc<Workloads>,
 }
 
@@ -59,7 +60,7 @@ struct OutcomeLabel {
     outcome: Name,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct DecisionLabels {
     namespace: String,
     workload: String,
@@ -68,7 +69,7 @@ struct DecisionLabels {
 }
 
 /// A name that the code knows: no text from outside can become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Name(&'static str);
 
 impl EncodeLabelValue for Name {
@@ -213,19 +214,16 @@ impl Metrics {
         };
         self.decisions.get_or_create(&labels).inc();
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !counted.contains(&labels) {
-            counted.push(labels);
-        }
+        counted.entry(decision.workload.clone()).or_default().insert(labels);
     }
 
     /// Drops the counters of workloads that are gone, so that names that come and go don't pile up.
-    pub fn keep_only(&self, exists: impl Fn(&WorkloadId) -> bool) {
+    pub fn keep_only(&self, exist: &BTreeSet<&WorkloadId>) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.retain(|labels| {
-            let keep =
-                exists(&WorkloadId { namespace: labels.namespace.clone(), name: labels.workload.clone() });
-            if !keep {
-                self.decisions.remove(labels);
+        counted.retain(|id, labels| {
+            let keep = exist.contains(id);
+            for gone in labels.iter().filter(|_| !keep) {
+                self.decisions.remove(gone);
             }
             keep
         });

@@ -24,7 +24,7 @@ use crate::binaries::binary;
 use crate::openmetrics;
 
 /// Longest wait for anything; tests share two cores.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Waits until `found` gives something.
 ///

@@ -53,6 +53,11 @@ const GAUGES: &[(&str, &str, One)] = &[
         "Load that one pod carries within the objective",
         |w| w.plan.as_ref()?.capacity_rps_per_pod,
     ),
+    (
+        "prescale_aggregator_hpa_replicas",
+        "Replicas that a plain HPA at the same stated load per pod would have now",
+        |w| Some(f64::from(w.hpa.as_ref()?.replicas)),
+    ),
     ("prescale_aggregator_backlog_requests", "Requests that wait beyond the objective", |w| {
         Some(w.plan.as_ref()?.backlog)
     }),
@@ -140,9 +145,12 @@ const FAMILIES: &[(&str, &str, Many)] = &[
             for (target, points) in [("at", &forecast.at), ("max_over", &forecast.max_over)] {
                 for point in points {
                     for (level, load) in forecast.levels.iter().zip(point.quantiles) {
+                        // A minute's forecast is up to a minute old; a label that counted down with it would make a
+                        // new series every ten seconds.
+                        let horizon = point.horizon_seconds.div_ceil(point.bin_seconds) * point.bin_seconds;
                         let labels = vec![
                             ("target", target.into()),
-                            ("horizon_seconds", point.horizon_seconds.to_string().into()),
+                            ("horizon_seconds", horizon.to_string().into()),
                             ("bin_seconds", point.bin_seconds.to_string().into()),
                             ("quantile", level.to_string().into()),
                         ];

@@ -149,7 +149,7 @@ export function draw(chart) {
       if (piece.length > 1) filled(chart.area.key, `${line}V${y(0)}H${x(piece[0][0]).toFixed(1)}Z`);
     }
     const last = chart.area.points.findLast((p) => p[1] !== null);
-    if (last) labels.push({ key: chart.area.key, text: chart.area.label, x: x(chart.now) + 6, y: y(last[1]) });
+    if (last) labels.push({ key: chart.area.key, text: chart.area.label, x: x(chart.now) + 6, y: y(last[1]), hatched: true });
   }
   for (const rule of chart.rules ?? []) {
     const a = x(rule.from ?? chart.from);
@@ -172,7 +172,7 @@ export function draw(chart) {
     } else if (line.name === "edge") {
       labels.push({ key: line.key, text: line.label, x: width - right + 6, y: y(valueAt(known, chart.to)) });
     } else {
-      labels.push({ key: line.key, text: line.label, x: x(chart.now) + 6, y: y(last[1]) });
+      labels.push({ key: line.key, text: line.label, x: x(chart.now) + 6, y: y(last[1]), sample: true });
     }
   }
   for (const mark of chart.marks ?? []) {
@@ -191,7 +191,14 @@ export function draw(chart) {
   // Labels of one column are moved apart; columns are where labels start at the same x.
   for (const column of new Set(labels.map((l) => Math.round(l.x)))) {
     for (const label of spread(labels.filter((l) => Math.round(l.x) === column), 13, top + 6, height - bottom - 6)) {
-      root.append(svg("text", { class: `c-${label.key} halo`, x: label.x, y: label.y + 4 }, label.text));
+      // Lines that run together before now are told apart here: by a piece of each.
+      const piece = label.sample || label.hatched ? 24 : 0;
+      if (label.sample) root.append(svg("path", { class: `line s-${label.key}`, d: `M${label.x} ${label.y}h18` }));
+      if (label.hatched) {
+        root.append(svg("rect", { class: `band b-${label.key}`, x: label.x, y: label.y - 5, width: 18, height: 10 }),
+          svg("rect", { fill: `url(#${hatch})`, x: label.x, y: label.y - 5, width: 18, height: 10 }));
+      }
+      root.append(svg("text", { class: `c-${label.key} halo`, x: label.x + piece, y: label.y + 4 }, label.text));
     }
   }
   return root;

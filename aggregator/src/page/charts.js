@@ -66,19 +66,21 @@ export function drawCharts(figures, detail, seconds) {
   const wanted = column(rows, "wanted");
   const current = column(rows, "current");
   const ready = column(rows, "ready");
+  const hpa = column(rows, "hpa");
   const label = (name, points) => `${name} ${points.at(-1)?.[1] ?? "–"}`;
   const marks = detail.decisions
     .filter((d) => d.to !== d.from)
     .map((d) => ({ at: d.at_unix_ms, value: d.to, up: d.to > d.from, title: `${d.from} → ${d.to}: ${d.sentence}` }));
   put(figures.replicas, "Replicas", "hatched: ready; ▲ a decision to add, ▼ to remove", {
     ...base, height: 140, whole: true, title: `Replicas: ${label("wanted", wanted)}, ${label("current", current)}, ${label("ready", ready)}`,
-    max: largest([...wanted, ...current].map((p) => p[1])) + 1, marks,
+    max: largest([...wanted, ...current, ...hpa].map((p) => p[1])) + 1, marks,
     area: { key: "ready", label: label("ready", ready), points: ready },
     lines: [
+      { key: "hpa", label: detail.hpa ? label("an HPA would", hpa) : "", points: hpa, step: true },
       { key: "current", label: label("current", current), points: current, step: true },
       { key: "wanted", label: label("wanted", wanted), points: wanted, step: true },
     ],
-  }, ["Time", "Wanted", "Current", "Ready"], newest.map((r) => [time(r), r.wanted ?? "–", r.current ?? "–", r.ready ?? "–"]));
+  }, ["Time", "Wanted", "Current", "Ready", "An HPA would"], newest.map((r) => [time(r), ...[r.wanted, r.current, r.ready, r.hpa].map((n) => String(n ?? "–"))]));
 
   const p99 = column(rows, "p99_seconds", 1000);
   const p50 = column(rows, "p50_seconds", 1000);

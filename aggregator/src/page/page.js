@@ -1,6 +1,6 @@
 // The page's loop: asks the aggregator once a second, keeps what it heard, and redraws.
 
-import { clockText } from "./chart.js";
+import { clockText, short } from "./chart.js";
 import { drawCharts } from "./charts.js";
 import { drawComparison } from "./comparison.js";
 import { drawAgents, drawDecisions, drawHeadline, drawPods, drawWeights, drawWhy, lengthText } from "./panels.js";
@@ -56,7 +56,7 @@ function drawHeader() {
   const now = state.list.now_unix_ms;
   const day = new Date(now).toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
   byId("clock").textContent = `${day} ${clockText(now, true)} UTC`;
-  byId("speed").textContent = state.list.clock_speed > 1 ? `clock × ${state.list.clock_speed}` : "";
+  byId("speed").textContent = state.list.clock_speed > 1 ? `clock × ${short(state.list.clock_speed)}` : "";
 }
 
 function sayBanner() {

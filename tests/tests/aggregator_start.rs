@@ -1,0 +1,107 @@
+//! How the aggregator starts, on the real binary: history imported before the first plan, and what stops the start.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use prescale_shell::clock::Clock;
+use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use prescale_tests::binaries::binary;
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("prescale-start-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } =
+        Command::new(binary("prescale-aggregator")).args(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn what_is_wrong_stops_the_start_with_one_sentence() {
+    let directory = Directory::new("wrong");
+    let history = directory.file(
+        "history.csv",
+        "namespace,workload,unix_seconds,requests_per_second\nshop,web,0,1\nshop,web,60,many\n",
+    );
+    let empty = directory.file("empty", " \n");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let target = ["--target", "local=127.0.0.1:1"];
+    let cases: [(&[&str], i32, &[&str]); 7] = [
+        (&[], 2, &["--target"]),
+        (&["--target", "cluster=x"], 2, &["cluster=x", "want local=HOST:PORT"]),
+        (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
+        (&[&target[..], &["--listen", "0.0.0.0:0"]].concat(), 1, &["--token-file"]),
+        (&[&target[..], &["--token-file", &empty]].concat(), 1, &[&empty, "the token is empty"]),
+        (&[&target[..], &["--listen", &taken]].concat(), 1, &["can't listen on", &taken]),
+        (
+            &[&target[..], &["--listen", "127.0.0.1:0", "--history", &history]].concat(),
+            1,
+            &["--history", &history, "line 3", "`many` is no load"],
+        ),
+    ];
+    for (arguments, code, words) in cases {
+        let (status, said) = run(arguments);
+        assert_eq!(status, Some(code), "{arguments:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{arguments:?} says nothing of {word}: {said}");
+        }
+    }
+    let (status, _) = run(&["--help"]);
+    assert_eq!(status, Some(0));
+}
+
+#[tokio::test]
+async fn a_history_gives_a_forecast_before_the_first_report() {
+    let directory = Directory::new("history");
+    let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
+    let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
+    // Two days of a daily wave between 50 and 150.
+    for minute in (0..2 * 1440).rev() {
+        let at = now - minute * 60;
+        let phase = (at % 86_400) as f64 / 86_400.0 * std::f64::consts::TAU;
+        writeln!(text, "shop,web,{at},{:.3}", 100.0 + 50.0 * phase.sin()).unwrap();
+    }
+    let history = directory.file("history.csv", &text);
+    let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
+    let mut aggregator = Aggregator::start(target.address, &["--history", &history]);
+    assert!(
+        aggregator.log().contains("imported the history of shop/web: 2880 bins of 60 s"),
+        "{}",
+        aggregator.log()
+    );
+    let forecast = until("a forecast", async || {
+        let detail = aggregator.json("/api/v1/workloads/shop/web").await?;
+        if detail["forecast"].is_null() { Err(detail.to_string()) } else { Ok(detail["forecast"].clone()) }
+    })
+    .await;
+    for point in forecast["at"].as_array().unwrap() {
+        let median = point["quantiles"][1].as_f64().unwrap();
+        let then = now + point["horizon_seconds"].as_i64().unwrap();
+        let expected = 100.0 + 50.0 * ((then % 86_400) as f64 / 86_400.0 * std::f64::consts::TAU).sin();
+        assert!((median - expected).abs() < 15.0, "{median} where the wave is at {expected}: {point}");
+    }
+    // Nothing has been measured: the history alone must not write.
+    assert_eq!(target.writes(), []);
+}
