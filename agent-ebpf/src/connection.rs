@@ -35,7 +35,8 @@ pub struct Connection {
     /// Number (from 1) of the request that `start_ns` belongs to.
     pub start_tag: u32,
     /// The last response's shape: offset of the digits of its Content-Length, and in the upper half the bytes
-    /// from their end to the end of the head; 0: none known. Written by egress.
+    /// from their end to the end of the head; 0: none known. Written by egress. The next response on the connection
+    /// mostly has the same.
     pub shape: u32,
 
     /// Bytes of the request's body, or chunk, still to come; written by ingress.

@@ -21,8 +21,12 @@ pub struct Framer {
     pub status: u32,
     /// Where in the head the digits of Content-Length begin; 0: no such header.
     pub length_at: u32,
+    /// Where in the head they end.
+    pub length_end: u32,
     /// Position in the line, or number of digits read.
     column: u32,
+    /// Keeps the size a multiple of eight.
+    unused: u32,
 }
 
 /// What the next byte belongs to.
@@ -169,6 +173,7 @@ impl Framer {
         self.seen = 0;
         self.status = 0;
         self.length_at = 0;
+        self.length_end = 0;
         self.column = 0;
     }
 
@@ -267,7 +272,7 @@ impl Framer {
                 if digit > 9 {
                     return Event::Malformed;
                 }
-                self.status = self.status * 10 + digit as u32;
+                self.status = self.status * 10 + u32::from(digit);
                 self.column += 1;
             } else if byte == b'\n' {
                 self.begin_line();
@@ -350,7 +355,8 @@ impl Framer {
             self.length = 0;
             self.length_at = self.head_bytes - 1;
         }
-        self.length = self.length * 10 + digit as u64;
+        self.length = self.length * 10 + u64::from(digit);
+        self.length_end = self.head_bytes;
         self.column += 1;
         Event::None
     }
@@ -433,7 +439,7 @@ impl Framer {
         if self.column >= CHUNK_DIGITS {
             return Event::Malformed;
         }
-        self.length = (self.length << 4) | digit as u64;
+        self.length = (self.length << 4) | u64::from(digit);
         self.column += 1;
         Event::None
     }
@@ -462,3 +468,6 @@ impl Framer {
         Event::None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,18 @@ pub fn sockets(context: SockOpsContext) -> u32 {
     1
 }
 
+/// Does nothing: what a pair of programs costs before it does anything. `kernel_cost` loads it, the agent does not.
+#[cgroup_skb(ingress)]
+pub fn empty_in(_: SkBuffContext) -> i32 {
+    1
+}
+
+/// As [`empty_in`].
+#[cgroup_skb(egress)]
+pub fn empty_out(_: SkBuffContext) -> i32 {
+    1
+}
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

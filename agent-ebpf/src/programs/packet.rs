@@ -67,22 +67,47 @@ pub unsafe fn segment(skb: *mut __sk_buff) -> Option<Segment> {
     }
 }
 
-/// The eight bytes at offset `at`, little endian; 0 if they are not there. Direct where the payload is linear.
+/// `N` words at offset `at`, little endian; `None` if they are not there. Direct where the payload is linear.
 #[inline(always)]
-pub unsafe fn word(skb: *mut __sk_buff, at: u32) -> u64 {
+pub unsafe fn words<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u64; N]> {
     unsafe {
         let data = (*skb).data as usize;
         let end = (*skb).data_end as usize;
-        let from = data + (at & 127) as usize;
-        if from + 8 <= end {
-            return u64::from_le((from as *const u64).read_unaligned());
+        // Offsets are small; the mask tells the verifier.
+        let from = data + (at & 4095) as usize;
+        let mut words = MaybeUninit::<[u64; N]>::uninit();
+        let to = words.as_mut_ptr().cast::<u64>();
+        if from + 8 * N <= end {
+            for i in 0..N {
+                to.add(i).write((from as *const u64).add(i).read_unaligned());
+            }
+        } else if bpf_skb_load_bytes(skb.cast(), at, to.cast(), 8 * N as u32) != 0 {
+            return None;
         }
-        let mut bytes = MaybeUninit::<u64>::uninit();
-        if bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), 8) != 0 {
-            return 0;
-        }
-        u64::from_le(bytes.assume_init())
+        Some(words.assume_init())
     }
+}
+
+/// The word at offset `at`, or 0.
+#[inline(always)]
+pub unsafe fn word(skb: *mut __sk_buff, at: u32) -> u64 {
+    unsafe {
+        match words::<1>(skb, at) {
+            Some([word]) => word,
+            None => 0,
+        }
+    }
+}
+
+/// An empty window. Older kernels want all of it written before a helper may fill a part.
+#[inline(always)]
+pub unsafe fn window() -> MaybeUninit<[u64; WINDOW / 8]> {
+    let mut window = MaybeUninit::<[u64; WINDOW / 8]>::uninit();
+    for i in 0..WINDOW / 8 {
+        // SAFETY: inside the array. Volatile, or it would become a call of memset.
+        unsafe { window.as_mut_ptr().cast::<u64>().add(i).write_volatile(0) };
+    }
+    window
 }
 
 /// Fetches `size` bytes, 1 to [`WINDOW`], from offset `at`; `false` if they are not there.

@@ -15,7 +15,7 @@ use prescale_agent_ebpf::layout::{Totals, reason};
 use prescale_agent_ebpf::sequence::place;
 
 use super::accounting::{add, blame, connection, count_starts, create_connection, push, totals};
-use super::packet::{Segment, WINDOW, load, now, segment, word};
+use super::packet::{Segment, WINDOW, load, now, segment, window, word};
 use super::{EARLY, NOWHERE, pods};
 
 const GET: u32 = u32::from_le_bytes(*b"GET ");
@@ -62,6 +62,29 @@ pub unsafe fn arrive(skb: *mut __sk_buff) {
         }
         read(skb, c, t, &s);
     }
+}
+
+/// Whether a segment begins with one of the methods that the framer takes.
+#[inline(always)]
+fn begins_request(first: u32) -> bool {
+    const METHODS: [u32; 18] = {
+        let names = [
+            b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"TRAC", b"CONN", b"PROP",
+            b"MKCO", b"COPY", b"MOVE", b"LOCK", b"UNLO", b"REPO", b"PURG", b"QUER",
+        ];
+        let mut methods = [0; 18];
+        let mut i = 0;
+        while i < names.len() {
+            methods[i] = u32::from_le_bytes(*names[i]);
+            i += 1;
+        }
+        methods
+    };
+    let mut found = false;
+    for method in METHODS {
+        found |= first == method;
+    }
+    found
 }
 
 /// Payload on a connection that is not known to belong to a pod yet.
@@ -198,7 +221,7 @@ struct Walk {
     end: u32,
     /// Offset in the packet that the window ends at.
     window_end: u32,
-    window: MaybeUninit<[u8; WINDOW]>,
+    window: MaybeUninit<[u64; WINDOW / 8]>,
 }
 
 /// Follows a segment of a connection of ours.
@@ -236,8 +259,16 @@ unsafe fn read(skb: *mut __sk_buff, c: *mut Connection, t: *mut Totals, s: &Segm
         }
         (*c).next_in = end;
         let fresh = s.len - p.old;
+        let unread =
+            (*c).pushed != (*c).popped && (*c).start_tag == (*c).pushed && (*c).start_ns & mark::UNREAD != 0;
+        let between = (*c).framer_in.phase == phase::START && (*c).remaining_in == 0;
         if (*c).remaining_in > fresh as u64 {
             (*c).remaining_in -= fresh as u64;
+        } else if between
+            && (unread || state & inward::LOST != 0)
+            && !begins_request(word(skb, s.at + p.old) as u32)
+        {
+            // The rest of the request that was taken unread, or of whatever we are lost in.
         } else {
             let mut walk = Walk {
                 skb,
@@ -247,7 +278,7 @@ unsafe fn read(skb: *mut __sk_buff, c: *mut Connection, t: *mut Totals, s: &Segm
                 at: s.at + p.old,
                 end: s.at + s.len,
                 window_end: 0,
-                window: MaybeUninit::uninit(),
+                window: window(),
             };
             bpf_loop(fresh + 1, step as *mut c_void, (&raw mut walk).cast(), 0);
         }

@@ -131,6 +131,17 @@ impl Raw {
         }
     }
 
+    /// Reads one head, an interim one too; returns its status.
+    ///
+    /// # Panics
+    /// As [`Raw::response_to`].
+    pub fn head_only(&mut self) -> u16 {
+        let end = self.until(|input| find(input, b"\r\n\r\n")) + 4;
+        let status = String::from_utf8_lossy(&self.input[9..12]).parse().expect("a status has three digits");
+        self.input.drain(..end);
+        status
+    }
+
     /// Reads until the connection ends, however.
     pub fn drain(&mut self) {
         let mut rest = Vec::new();
@@ -157,6 +168,33 @@ impl Raw {
                 self.input.escape_ascii().to_string()
             );
             self.input.extend_from_slice(&piece[..read]);
+        }
+    }
+}
+
+/// Waiting for services that don't say when they are ready.
+pub mod until_listening {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    /// A port on loopback that nobody uses now.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn free_port() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.local_addr().expect("it is bound").port()
+    }
+
+    /// Waits until something listens on `port` of the address `host`.
+    ///
+    /// # Panics
+    /// After ten seconds.
+    pub fn wait(host: &str, port: u16) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = TcpStream::connect((host, port)) {
+            assert!(Instant::now() < end, "nothing listens on {host} port {port}: {error}");
+            std::thread::yield_now();
         }
     }
 }

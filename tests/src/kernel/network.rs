@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// A namespace; the test is at `.1` and `::1` of its subnet, what runs in the namespace at `.2` and `::2`.
 pub struct Network {
     namespace: String,
+    outer: String,
     subnet: u8,
 }
 
@@ -19,13 +20,13 @@ impl Network {
         let subnet = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("prescale{}-{subnet}", std::process::id());
         let (outer, inner) = (format!("pk{}o{subnet}", std::process::id() % 100_000), "eth0");
-        let network = Self { namespace, subnet };
-        let name = network.namespace.as_str();
+        let network = Self { namespace, outer, subnet };
+        let (name, outer) = (network.namespace.as_str(), network.outer.as_str());
         run(&["netns", "add", name]);
-        run(&["link", "add", &outer, "type", "veth", "peer", "name", inner, "netns", name]);
-        run(&["addr", "add", &format!("{}/24", network.address(1, false)), "dev", &outer]);
-        run(&["addr", "add", &format!("{}/64", network.address(1, true)), "dev", &outer, "nodad"]);
-        run(&["link", "set", &outer, "up"]);
+        run(&["link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name]);
+        run(&["addr", "add", &format!("{}/24", network.address(1, false)), "dev", outer]);
+        run(&["addr", "add", &format!("{}/64", network.address(1, true)), "dev", outer, "nodad"]);
+        run(&["link", "set", outer, "up"]);
         run(&["-n", name, "link", "set", "lo", "up"]);
         run(&["-n", name, "addr", "add", &format!("{}/24", network.address(2, false)), "dev", inner]);
         run(&["-n", name, "addr", "add", &format!("{}/64", network.address(2, true)), "dev", inner, "nodad"]);
@@ -49,11 +50,25 @@ impl Network {
         if ipv6 { format!("fd00:7e57:{subnet}::{host}") } else { format!("198.18.{subnet}.{host}") }
     }
 
-    /// Runs `tc` inside the namespace.
-    pub fn tc(&self, arguments: &[&str]) -> bool {
-        let mut command = Command::new("tc");
-        command.args(["-n", &self.namespace]).args(arguments);
-        command.status().is_ok_and(|status| status.success())
+    /// Limits both directions by a token bucket with the options `queue`.
+    ///
+    /// # Panics
+    /// When `tc` refuses.
+    pub fn limit(&self, queue: &[&str]) {
+        for (namespace, device) in [(Some(self.namespace.as_str()), "eth0"), (None, self.outer.as_str())] {
+            let mut command = Command::new("tc");
+            if let Some(namespace) = namespace {
+                command.args(["-n", namespace]);
+            }
+            command.args(["qdisc", "add", "dev", device, "root", "tbf"]).args(queue);
+            let status = command.status().expect("iproute2 is installed");
+            assert!(status.success(), "the kernel tests can't run: {command:?} failed: {status}");
+        }
+    }
+
+    /// Cuts the wire.
+    pub fn cut(&self) {
+        run(&["link", "set", &self.outer, "down"]);
     }
 }
 

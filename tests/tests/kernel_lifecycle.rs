@@ -1,0 +1,105 @@
+//! Programs come and go under load: a killed holder leaves nothing attached, its successor counts at once; lacks are
+//! said in one sentence.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use prescale_agent::kernel::Kernel;
+use prescale_tests::binaries::binary;
+use prescale_tests::kernel::client::load;
+use prescale_tests::kernel::pod::{self, Pod, describe, read_until};
+
+/// How many programs with our names are loaded on this machine.
+fn loaded_programs() -> usize {
+    let programs = aya::programs::loaded_programs().map_while(Result::ok);
+    programs.filter(|program| matches!(program.name_as_str(), Some("ingress" | "egress" | "sockets"))).count()
+}
+
+fn hold(pod: &Pod) -> Child {
+    let mut command = Command::new(binary("kernel_holder"));
+    command.arg("--object").arg(pod::object()).arg("--directory").arg(pod.directory());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the holder starts");
+    let mut line = String::new();
+    let output = child.stdout.take().expect("it is piped");
+    BufReader::new(output).read_line(&mut line).expect("the holder speaks");
+    assert_eq!(line.trim(), "attached");
+    child
+}
+
+#[test]
+#[ignore = "needs root and a kernel with cgroup2; `cargo xtask test` runs it"]
+fn a_killed_holder_leaves_nothing_and_the_next_counts_at_once() {
+    let mut pod = Pod::new();
+    let port = pod.serve(None, "127.0.0.1", &[]);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let before = loaded_programs();
+    let mut holder = hold(&pod);
+    assert_eq!(loaded_programs(), before + 3);
+    std::thread::scope(|scope| {
+        // Any error of the client panics, and fails the test.
+        let client = scope.spawn(|| load(address, 4, 60_000, &["/200/10/length"], true));
+        holder.kill().expect("the holder is there");
+        holder.wait().expect("the holder ends");
+        let end = Instant::now() + Duration::from_secs(5);
+        while loaded_programs() != before {
+            assert!(Instant::now() < end, "{} programs are left", loaded_programs() - before);
+            std::thread::yield_now();
+        }
+        let mut kernel = pod::load();
+        let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+        // The connections are older than this program: they count from their next request.
+        let counters = read_until(&mut kernel, slot, |counters| counters.finished() >= 1_000);
+        assert_eq!(counters.connections_opened, 4, "{}", describe(&counters));
+        let seen = client.join().expect("the client saw no error");
+        assert_eq!(seen.responses(), 60_000);
+        let last = read_until(&mut kernel, slot, |counters| counters.in_flight() == 0);
+        assert_eq!((last.aborts, last.finished()), (0, last.starts), "{}", describe(&last));
+    });
+}
+
+#[test]
+#[ignore = "needs root and a kernel with cgroup2; `cargo xtask test` runs it"]
+fn each_lack_is_one_sentence() {
+    let error = |result: anyhow::Result<Kernel>| format!("{:#}", result.err().expect("it must be refused"));
+    let missing = error(Kernel::load(Path::new("/nowhere/prescale-agent.o"), 1));
+    assert!(missing.contains("is missing: run `cargo xtask build-ebpf`"), "{missing}");
+    let mut other = std::fs::read(pod::object()).expect("the object is there");
+    let marker = b"prescale-kernel-abi=";
+    let at = other.windows(marker.len()).position(|window| window == marker).expect("it has a marker");
+    other[at + marker.len()] = b'9';
+    let file = std::env::temp_dir().join(format!("prescale-other-abi-{}.o", std::process::id()));
+    std::fs::write(&file, other).expect("a file can be written");
+    let unfit = error(Kernel::load(&file, 1));
+    std::fs::remove_file(&file).expect("a file can be removed");
+    assert!(unfit.contains("its ABI is 9, expected 1"), "{unfit}");
+
+    let mut kernel = pod::load();
+    let mut attach =
+        |directory: &Path| format!("{:#}", kernel.attach(directory, &[]).expect_err("no cgroup"));
+    let absent = attach(Path::new("/sys/fs/cgroup/nowhere/at/all"));
+    assert!(absent.contains("opening /sys/fs/cgroup/nowhere"), "{absent}");
+    let foreign = attach(Path::new("/proc"));
+    assert!(foreign.contains("no directory of cgroup v2"), "{foreign}");
+    let pod = Pod::new();
+    let slot = kernel.attach(pod.directory(), &[]).expect("the pod can be measured");
+    let twice = format!("{:#}", kernel.attach(pod.directory(), &[]).expect_err("it is attached"));
+    assert!(twice.contains("is attached already"), "{twice}");
+    kernel.detach(slot).expect("attached");
+    assert!(kernel.read(slot).is_err());
+}
+
+#[test]
+#[ignore = "needs root and a kernel with cgroup2; `cargo xtask test` runs it"]
+fn a_cgroup_that_vanishes_keeps_its_last_counters() {
+    let mut kernel = pod::load();
+    let mut pod = Pod::new();
+    let port = pod.serve(None, "127.0.0.1", &[]);
+    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    load(SocketAddr::from(([127, 0, 0, 1], port)), 2, 20, &["/200/10/length"], true);
+    drop(pod);
+    let last = kernel.detach(slot).expect("what was counted stays");
+    assert_eq!(last.finished(), 20, "{}", describe(&last));
+}
