@@ -17,7 +17,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::merge::{Accepted, Refused};
 pub use writes::Outcome;
@@ -84,9 +84,9 @@ impl Cluster {
     /// Takes all workloads that exist, as the target sees them.
     pub fn world(&mut self, now: Now, workloads: &[WorkloadState]) {
         self.merge.world(now, workloads);
-        let mut missing: Vec<WorkloadId> = self.workloads.keys().cloned().collect();
+        let mut missing: BTreeSet<WorkloadId> = self.workloads.keys().cloned().collect();
         for state in workloads {
-            missing.retain(|id| *id != state.id);
+            missing.remove(&state.id);
             let settings = &self.settings;
             let tracked = self.workloads.entry(state.id.clone()).or_insert_with(|| Tracked::new(settings));
             tracked.world(now, state);
@@ -169,7 +169,7 @@ impl Cluster {
     pub fn nodes(&self, now: Now) -> Vec<String> {
         let states = self.workloads.values().filter_map(Tracked::state);
         let bound = states.flat_map(|state| state.pods.iter().map(|pod| pod.node.as_str()));
-        let all: std::collections::BTreeSet<&str> =
+        let all: BTreeSet<&str> =
             bound.chain(self.merge.nodes(now).map(|(node, _)| node)).collect();
         all.into_iter().map(str::to_owned).collect()
     }

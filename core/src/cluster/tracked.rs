@@ -30,8 +30,8 @@ const RECENT: usize = 120;
 const WINDOW_AGE_SECONDS: i64 = 15;
 /// A burst may raise the floor to at most so many times the load that is measured: the ramp's own factor.
 const MOST_BURST: f64 = 2.0;
-/// Decisions that are kept for the page: a day of one every five minutes.
-const LOG: usize = 288;
+/// Decisions that are kept for the page: some 15 KB, and more than a person scrolls through.
+const LOG: usize = 100;
 
 /// An entry of the decision log.
 #[derive(Clone, Debug)]
