@@ -77,8 +77,40 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Directories of `count` pods in which nothing runs.
+    pub fn idle_pods(&self, count: usize) -> Vec<WatchedPod> {
+        let pod = |number| {
+            let uid = format!("7d1a4b0c-1b7e-4c0d-8a51-{number:012x}");
+            fs::create_dir_all(self.root.join(format!("kubepods/besteffort/pod{uid}"))).unwrap();
+            let workload = WorkloadId { namespace: "demo".into(), name: format!("idle-{}", number % 10) };
+            WatchedPod {
+                uid,
+                name: format!("idle-{number}"),
+                workload,
+                ports: vec![8080],
+                probes: Vec::new(),
+            }
+        };
+        (0..count).map(pod).collect()
+    }
+
+    /// A cgroup with a memory controller for the agent alone, version 2 or 1.
+    fn memory_group(&self) -> PathBuf {
+        let (own, v1) = (self.root.join("agent"), Path::new("/sys/fs/cgroup/memory"));
+        let _ = fs::create_dir(&own);
+        if fs::write(self.root.join("cgroup.subtree_control"), "+memory").is_ok() {
+            return own;
+        }
+        let group = v1.join(self.root.file_name().unwrap());
+        let _ = fs::create_dir(&group);
+        group
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        remove(&self.memory_group());
         remove(&self.root);
         let _ = fs::remove_dir_all(&self.scratch);
     }
@@ -145,11 +177,24 @@ pub struct Agent {
 impl Agent {
     /// Starts the real binary on `node`, reporting to `aggregator`.
     pub fn start(node: &Node, aggregator: SocketAddr) -> Self {
+        Self::start_with(
+            node,
+            aggregator,
+            &["--poll-seconds", "0.2", "--max-pods", "8", "--log-level", "debug"],
+        )
+    }
+
+    /// With `flags`, as a kubelet runs it: in a memory cgroup of its own.
+    pub fn start_with(node: &Node, aggregator: SocketAddr, flags: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let listen = free_address();
         let log = node.scratch.join(format!("agent{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
-        let child = Command::new(binary("prescale-agent"))
-            .args(["--node", "node-1", "--poll-seconds", "0.2", "--max-pods", "8", "--log-level", "debug"])
+        let child = Command::new("sh")
+            .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+            .arg(node.memory_group().join("cgroup.procs"))
+            .arg(binary("prescale-agent"))
+            .args(["--node", "node-1"])
+            .args(flags)
             .args(["--aggregator", &format!("http://{aggregator}"), "--listen", &listen.to_string()])
             .arg("--object")
             .arg(object())
