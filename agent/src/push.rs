@@ -218,11 +218,12 @@ impl Task {
             }
             return true;
         }
+        let said = reply.map_or_else(|failure| failure.to_string(), |reply| said(&reply));
+        // Once: it would be once for each try.
         if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
-            let said = reply.map_or_else(|failure| failure.to_string(), |reply| said(&reply));
             tracing::warn!(address, "a report was not taken, trying on: {said}");
-            self.shared.report_failed(format!("{address}: {said}"));
         }
+        self.shared.report_failed(format!("{address}: {said}"));
         false
     }
 
