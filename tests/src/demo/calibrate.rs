@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::task::JoinSet;
 
 use super::balancer::Balancer;
@@ -21,6 +21,9 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const LEVEL: Duration = Duration::from_secs(6);
 /// Loads that are tried, as shares of the saturated throughput, each on a worker of its own at the same time.
 const LEVELS: [f64; 5] = [0.75, 0.80, 0.85, 0.90, 0.95];
+
+/// A machine that something else keeps busy for a moment gets another chance.
+const ATTEMPTS: usize = 3;
 
 /// What one worker can do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +47,31 @@ pub async fn measure(
     seed: u64,
 ) -> Result<Capacity> {
     let (saturated_rps, cpu_per_request) = saturate(deployment(), groups).await?;
+    for _ in 0..ATTEMPTS {
+        if let Some(share) = highest_level(&deployment, groups, objective, seed, saturated_rps).await? {
+            return Ok(Capacity {
+                saturated_rps,
+                within_objective_rps: share * saturated_rps,
+                cpu_per_request,
+            });
+        }
+    }
+    bail!(
+        "even at {:.0} % of its capacity a worker misses the objective of {} ms, {ATTEMPTS} times in a row: the machine \
+         is too busy for the demo",
+        LEVELS[0] * 100.0,
+        objective.as_millis()
+    )
+}
+
+// The highest level that keeps the objective, below which none fails; `None` if the lowest does.
+async fn highest_level(
+    deployment: impl Fn() -> Deployment,
+    groups: &Groups,
+    objective: Duration,
+    seed: u64,
+    saturated_rps: f64,
+) -> Result<Option<f64>> {
     let mut levels = JoinSet::new();
     for (index, share) in LEVELS.into_iter().enumerate() {
         let rate = share * saturated_rps;
@@ -69,15 +97,9 @@ pub async fn measure(
         let (index, totals) = level.context("a calibration task")??;
         kept[index] = totals.p99_ms <= objective.as_secs_f64() * 1e3 && totals.unsent + totals.aborted == 0;
     }
-    // The highest level below which none failed: a lucky one above a failure is luck.
+    // A level that keeps it above one that does not is luck.
     let passed = kept.iter().take_while(|kept| **kept).count();
-    ensure!(
-        passed > 0,
-        "even at {:.0} % of its capacity a worker misses the objective of {} ms: the machine is too busy for the demo",
-        LEVELS[0] * 100.0,
-        objective.as_millis()
-    );
-    Ok(Capacity { saturated_rps, within_objective_rps: LEVELS[passed - 1] * saturated_rps, cpu_per_request })
+    Ok(passed.checked_sub(1).map(|highest| LEVELS[highest]))
 }
 
 // Closed loop with more clients than slots: the slots are always full.

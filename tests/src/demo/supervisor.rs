@@ -170,10 +170,10 @@ impl Supervisor {
         self.lock().scale_events
     }
 
-    /// Waits until `done` holds of the pods; returns false when `limit` has passed.
+    /// Waits until `done` holds of the pods.
     ///
     /// # Errors
-    /// A replica failed.
+    /// A replica failed, or `limit` has passed.
     pub async fn wait(&self, limit: Duration, done: impl Fn(Census) -> bool) -> Result<()> {
         let mut revisions = self.revisions();
         let waited = tokio::time::timeout(limit, async {
