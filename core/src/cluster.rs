@@ -169,8 +169,7 @@ impl Cluster {
     pub fn nodes(&self, now: Now) -> Vec<String> {
         let states = self.workloads.values().filter_map(Tracked::state);
         let bound = states.flat_map(|state| state.pods.iter().map(|pod| pod.node.as_str()));
-        let all: BTreeSet<&str> =
-            bound.chain(self.merge.nodes(now).map(|(node, _)| node)).collect();
+        let all: BTreeSet<&str> = bound.chain(self.merge.nodes(now).map(|(node, _)| node)).collect();
         all.into_iter().map(str::to_owned).collect()
     }
 
