@@ -51,8 +51,19 @@ struct PassedOn {
     arguments: Vec<String>,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> std::process::ExitCode {
+    match run_task(Arguments::parse().task) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // Sentences for a person; a backtrace of this program would hide them.
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_task(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::BuildEbpf => build_ebpf::build().map(drop),
         Task::Demo(PassedOn { arguments }) => programs::demo(&arguments),
         Task::Test(options) => suite::run(&options),
