@@ -62,6 +62,8 @@ async fn what_can_be_no_report_is_refused_with_a_reason_and_counted() {
         assert!(sentence.starts_with(&format!("{reason}: ")), "{reason}: {sentence}");
         assert_eq!(refused(&aggregator, reason).await, before + 1.0, "{reason} is not counted");
     }
+    let page = aggregator.metrics().await.unwrap();
+    assert_eq!(page.value("prescale_aggregator_report_stale", &[("node", "node-a")]), 1.0);
     let (status, reply) = aggregator.report(&good).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&reply));
     assert_eq!(ReportReply::decode(&reply).unwrap().accepted, Some(good.sequence));

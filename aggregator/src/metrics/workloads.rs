@@ -253,7 +253,8 @@ impl Collector for Workloads {
         }
         for (name, help, value) in NODES {
             let mut metric = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
-            for node in &snapshot.nodes {
+            // A node whose reports were all refused has no newest one: it is stale, at no age.
+            for node in snapshot.nodes.iter().filter(|node| value(node).is_finite()) {
                 metric.encode_family(&vec![("node", node.node.as_str())])?.encode_gauge(&value(node))?;
             }
         }

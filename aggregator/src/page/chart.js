@@ -167,8 +167,10 @@ export function draw(chart) {
     const last = known.at(-1);
     if (line.name === "start") {
       // Above the highest point of the line's first stretch, so that the name doesn't lie on it.
-      const highest = Math.max(...known.filter((p) => x(p[0]) < left + 110).map((p) => p[1]), known[0][1]);
-      labels.push({ key: line.key, text: line.label, x: Math.max(x(known[0][0]), left) + 4, y: y(highest) - 9 });
+      const start = Math.max(x(known[0][0]), left);
+      const highest = Math.max(...known.filter((p) => x(p[0]) < start + 110).map((p) => p[1]), known[0][1]);
+      const late = start > left + (x(chart.now) - left) * 0.6;
+      labels.push({ key: line.key, text: line.label, x: late ? start - 4 : start + 4, y: y(highest) - (late ? 0 : 9), before: late });
     } else if (line.name === "edge") {
       labels.push({ key: line.key, text: line.label, x: width - right + 6, y: y(valueAt(known, chart.to)) });
     } else {
@@ -198,7 +200,7 @@ export function draw(chart) {
         root.append(svg("rect", { class: `band b-${label.key}`, x: label.x, y: label.y - 5, width: 18, height: 10 }),
           svg("rect", { fill: `url(#${hatch})`, x: label.x, y: label.y - 5, width: 18, height: 10 }));
       }
-      root.append(svg("text", { class: `c-${label.key} halo`, x: label.x + piece, y: label.y + 4 }, label.text));
+      root.append(svg("text", { class: `c-${label.key} halo`, x: label.x + piece, y: label.y + 4, "text-anchor": label.before ? "end" : "start" }, label.text));
     }
   }
   return root;

@@ -5,6 +5,8 @@ import { element, tableOf } from "./dom.js";
 
 // Part of the width that lies ahead of now.
 const AHEAD_SHARE = 0.4;
+// The load takes at least this part of its chart's height.
+const MOST_ABOVE = 2;
 // Rows of the table beside a chart: what a screen reader can take in.
 const TABLE_ROWS = 30;
 
@@ -119,12 +121,16 @@ function drawLoad(figure, detail, rows, base, newest, time) {
   const lead = detail.plan?.horizon_seconds ?? null;
   const rules = planned === null || lead === null ? [] : [{ key: "planned", label: `planned for ${short(planned)}`, value: planned, from: base.now, to: base.now + lead * 1000, above: true }];
   const visible = (points) => points.filter((p) => p[0] >= base.from && p[0] <= base.to).map((p) => p[1]);
-  const max = largest([...visible(load), ...visible(upper), ...visible(capacity), planned ?? 0]);
+  // Far more pods than the load needs must not press the load flat: their line then runs along the top and says so.
+  const most = largest(visible(capacity));
+  const needed = largest([...visible(load), ...visible(upper), planned ?? 0]);
+  const max = Math.min(Math.max(needed, most), needed * MOST_ABOVE);
+  const off = most > max ? ` (up to ${short(most)}, off the scale)` : "";
   put(figure, "Load", `requests/s; hatched: the forecast's 10–90 % band${perPod === null ? "" : `; one pod carries ${short(perPod)}`}`, {
     ...base, height: 262, showTimes: true, max: max * 1.04, nowLabel: true, band, rules,
     title: `Load ${short(last?.[1])} requests per second${planned === null ? "" : `, planned for ${short(planned)}`}`,
     lines: [
-      { key: "capacity", label: capacity.length ? "what the ready pods carry" : "", points: capacity, step: true, name: "start" },
+      { key: "capacity", label: capacity.length ? `what the ready pods carry${off}` : "", points: capacity, step: true, name: "start" },
       { key: "load", label: "load", points: load, name: "start" },
       { key: "upper", label: at.length ? "95 %" : "", points: upper, name: "edge" },
       { key: "median", label: at.length ? "median" : "", points: median, name: "edge" },

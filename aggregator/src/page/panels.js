@@ -107,7 +107,7 @@ export function drawPods(parent, detail) {
     replace(parent, element("p", { class: "quiet" }, "No pod exists."));
     return;
   }
-  const pods = detail.pods.filter((p) => p.phase !== null);
+  const pods = detail.pods.filter((p) => p.phase !== null).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const state = (p) => {
     if (p.state === "not_measurable") return `⚠ not measured: ${p.state_reason.replaceAll("_", " ")}`;
     return PHASES[p.phase] + (p.state === "waiting" ? ", not measured yet" : p.censored ? ", saturated" : "");
@@ -123,6 +123,6 @@ export function drawAgents(parent, list) {
     replace(parent, element("p", { class: "quiet" }, "No agent has reported. Without reports every workload holds."));
     return;
   }
-  const rows = list.nodes.map((n) => [n.node, `${lengthText(n.age_seconds)} ago`, n.stale ? "⚠ stale: nothing shrinks" : "fresh"]);
+  const rows = list.nodes.map((n) => [n.node, known(n.age_seconds) ? `${lengthText(n.age_seconds)} ago` : "only what was refused", n.stale ? "⚠ stale: nothing shrinks" : "fresh"]);
   replace(parent, tableOf("Last report of each node's agent", ["Node", "Reported", "State"], rows, (r) => (r[2] === "fresh" ? null : "failed")));
 }
