@@ -132,7 +132,7 @@ fn scenario(arguments: &Arguments) -> Result<Scenario> {
             What::AggregatorRestart => FaultKind::AggregatorRestart,
         };
         let at = arguments.at.unwrap_or(15.0) - arguments.from;
-        if at < 0.0 || at >= arguments.hours {
+        if !(0.0..arguments.hours).contains(&at) {
             bail!("the fault at {} h lies outside the simulated hours", at + arguments.from);
         }
         scenario.fault = Some(Fault { kind, at: (at * 3600.0) as u64 });
