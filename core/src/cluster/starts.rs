@@ -31,6 +31,11 @@ impl Starts {
         self.owed.push_back((at, more));
     }
 
+    /// The last decision was not written.
+    pub(super) fn undone(&mut self) {
+        self.owed.pop_back();
+    }
+
     /// Replicas were lowered: what is still owed may never come.
     pub(super) fn lowered(&mut self) {
         self.owed.clear();

@@ -329,6 +329,38 @@ fn a_foreign_write_is_respected_until_the_settings_change() {
 }
 
 #[test]
+fn a_person_who_undoes_our_write_is_noticed() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    let before = small.state.replicas;
+    small.rps = 900.0;
+    small.seconds(60);
+    assert!(small.state.replicas > before);
+    small.state.replicas = before;
+    small.state.resource_version += 1;
+    small.seconds(30);
+    assert_eq!(small.state.replicas, before);
+    assert!(small.view().warning.is_some_and(|w| w.starts_with("Someone else")));
+}
+
+#[test]
+fn a_write_that_failed_and_arrived_all_the_same_is_our_own() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.rps = 900.0;
+    let mut decided = Vec::new();
+    while decided.is_empty() {
+        decided = small.quiet_second();
+    }
+    small.cluster.outcome(small.now(), &id(), Outcome::Failed);
+    small.state.replicas = decided[0].1.replicas;
+    small.state.resource_version += 1;
+    small.seconds(60);
+    assert!(small.view().warning.is_none());
+    assert!(small.state.replicas >= 18, "{}", small.state.replicas);
+}
+
+#[test]
 fn an_answer_from_before_our_own_write_is_no_foreign_write() {
     let mut small = Small::new(4, 150.0);
     small.seconds(400);

@@ -130,7 +130,7 @@ impl Tracked {
             }
         } else {
             // Nothing was written, so no pod comes of it.
-            self.starts.lowered();
+            self.starts.undone();
         }
         if let Some(entry) = self.log.back_mut().filter(|entry| entry.outcome.is_none()) {
             entry.outcome = Some(outcome);

@@ -47,7 +47,7 @@ const REMEMBERED: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pending: Option<u32>,
-    // Replicas that we asked for lately, newest last: a target that shows one of them shows our own write.
+    // Replicas of writes that failed, newest last: they may have arrived all the same.
     ours: VecDeque<u32>,
     // Nothing older than our own last write is believed.
     written_version: u64,
@@ -75,10 +75,6 @@ impl Writes {
 
     pub(super) fn decided(&mut self, decision: &Decision) {
         self.pending = Some(decision.replicas);
-        if self.ours.len() == REMEMBERED {
-            self.ours.pop_front();
-        }
-        self.ours.push_back(decision.replicas);
     }
 
     /// Returns the replicas that are in force now, if the write came through.
@@ -87,11 +83,19 @@ impl Writes {
         match outcome {
             Outcome::Applied { resource_version } => {
                 self.written_version = resource_version;
+                // Whatever the target shows from now on is newer than all that we asked for before.
+                self.ours.clear();
                 self.failures = 0;
                 self.wait_until = None;
                 Some(pending)
             }
             Outcome::Conflict | Outcome::Failed => {
+                if outcome == Outcome::Failed {
+                    if self.ours.len() == REMEMBERED {
+                        self.ours.pop_front();
+                    }
+                    self.ours.push_back(pending);
+                }
                 self.failures = self.failures.saturating_add(1);
                 // Doubles; 2^4 is past the longest.
                 let wait = BACK_OFF_SECONDS.0 * f64::from(1u32 << (self.failures - 1).min(4));

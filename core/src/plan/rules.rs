@@ -16,17 +16,17 @@ pub struct Rules {
     /// above its own once in 740 looks, and by then the forecast's margin must be used up too. The sweep finds no
     /// difference from 2 to 5.
     pub reactive_sigmas: f64,
-    /// Standard deviations between two neighbouring counts that make a rise. By the sweep the largest that still halves
-    /// the slow requests of bursts; at 4.5 steady noise raises a false alarm at most once a day, at 3 sixty times.
+    /// Standard deviations between two neighbouring counts that make a rise. By the sweep following rises nearly halves
+    /// the slow requests of bursts; at 4.5 steady noise raises a false alarm at most once a day, at 3 fifteen times.
     pub burst_sigmas: f64,
     /// Growth per arrival of new pods while demand can't be counted: doubling finds any demand in a logarithmic number
-    /// of lead times and is what the ramp allows anyway. By the sweep it beats 1.25 and 1.5 at the same cost.
+    /// of lead times and is what the ramp allows anyway. The sweep, whose demand can be counted, finds no difference.
     pub censored_growth: f64,
     /// How long a need is remembered before pods may go: hysteresis against a forecast that wavers. By the sweep
-    /// anything from 0 to 120 lies on one frontier; a minute spares a fifth of the changes.
+    /// anything from 0 to 120 s lies on one frontier; a minute spares a sixth to a third of the changes.
     pub stabilisation_seconds: f64,
     /// How far beyond the lead time a scale-in looks: a pod that is dropped and needed back sooner than this costs
-    /// its start for nothing. By the sweep a minute costs 2 % more than none and spares a third of the changes.
+    /// its start for nothing. By the sweep a minute costs 2 % more than none and spares up to a third of the changes.
     pub look_ahead_seconds: f64,
     /// Growth per period, as a factor: the HPA's default of +100 % …
     pub up_factor: f64,
