@@ -92,10 +92,10 @@ impl Cluster {
             tracked.world(now, state);
         }
         for id in missing {
-            if let Some(tracked) = self.workloads.get_mut(&id) {
-                if tracked.missing_for(now) > FORGET_SECONDS {
-                    self.workloads.remove(&id);
-                }
+            if let Some(tracked) = self.workloads.get_mut(&id)
+                && tracked.missing_for(now) > FORGET_SECONDS
+            {
+                self.workloads.remove(&id);
             }
         }
     }
