@@ -1,11 +1,11 @@
 //! What the kernel programs cost per request, by the kernel's own count of their run time (`bpf_stats`), less what an
 //! empty pair of programs costs in the same count. Nothing is gated on it: it measures, and prints.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::programs::cgroup_skb::CgroupSkbAttachType;
 use aya::programs::{CgroupAttachMode, CgroupSkb};
@@ -13,7 +13,7 @@ use clap::Parser;
 use prescale_agent::kernel::Kernel;
 use prescale_tests::kernel::client::{h2load, until_listening};
 use prescale_tests::kernel::network::Network;
-use prescale_tests::kernel::pod::{Pod, object};
+use prescale_tests::kernel::pod::{Pod, describe, object};
 
 /// Needs root, nginx, h2load, and a machine that does little else.
 #[derive(Parser)]
@@ -90,18 +90,15 @@ fn measure(arguments: &Arguments) -> Result<Vec<Round>> {
         let slot = kernel.attach(pod.directory(), &[port])?;
         h2load(&url, arguments.requests, &options);
         let counters = kernel.read(slot)?;
-        let (ours, runs) = run_time(&["ingress", "egress", "sockets"])?;
+        let (ours, runs) = run_time()?;
         drop(kernel);
-        let requests = counters.finished() as f64;
+        ensure!(counters.finished() == arguments.requests, "miscounted: {}", describe(&counters));
+        let requests = arguments.requests as f64;
         let empty = empty_pair(pod.directory())?;
         h2load(&url, arguments.requests, &options);
-        let (nothing, _) = run_time(&["empty_in", "empty_out"])?;
+        let (nothing, _) = run_time()?;
         drop(empty);
-        rounds.push(Round {
-            ours: ours / requests,
-            empty: nothing / arguments.requests as f64,
-            runs: runs / requests,
-        });
+        rounds.push(Round { ours: ours / requests, empty: nothing / requests, runs: runs / requests });
     }
     drop(pod);
     fs::remove_dir_all(&directory)?;
@@ -123,27 +120,28 @@ fn empty_pair(cgroup: &Path) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Run time in nanoseconds and number of runs of the loaded programs with these names.
-fn run_time(names: &[&str]) -> Result<(f64, f64)> {
-    let (mut time, mut runs) = (0.0, 0.0);
-    for program in aya::programs::loaded_programs() {
-        let program = program?;
-        if !program.name_as_str().is_some_and(|name| names.contains(&name)) {
-            continue;
-        }
-        let descriptor = program.fd()?;
-        let file = format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd());
-        let text = fs::read_to_string(&file).with_context(|| file.clone())?;
+/// Run time in nanoseconds and number of runs of the programs that this process holds.
+fn run_time() -> Result<(f64, f64)> {
+    let (mut time, mut runs, mut seen) = (0.0, 0.0, BTreeSet::new());
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        // The directory's own descriptor is gone by the time it is read.
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
         let field = |name: &str| {
-            let value = text
-                .lines()
+            text.lines()
                 .find_map(|line| line.strip_prefix(name))
-                .context("the kernel counts run times")?;
-            value.trim().parse::<f64>().context("a number")
+                .and_then(|value| value.trim().parse::<u64>().ok())
         };
-        time += field("run_time_ns:")?;
-        runs += field("run_cnt:")?;
+        let (Some(id), Some(its_time), Some(its_runs)) =
+            (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
+        else {
+            continue;
+        };
+        if seen.insert(id) {
+            time += its_time as f64;
+            runs += its_runs as f64;
+        }
     }
+    ensure!(runs > 0.0, "the kernel has counted no run of a program");
     Ok((time, runs))
 }
 

@@ -26,8 +26,10 @@ pub fn object() -> PathBuf {
     if let Some(object) = std::env::var_os("PRESCALE_OBJECT") {
         return object.into();
     }
-    let test = std::env::current_exe().expect("a running program has a path");
-    let target = test.ancestors().nth(3).expect("tests are built below target/<profile>/deps");
+    // …/target/<profile>/deps/<test> for a test, …/target/<profile>/<name> for a program.
+    let program = std::env::current_exe().expect("a running program has a path");
+    let depth = if program.parent().is_some_and(|directory| directory.ends_with("deps")) { 3 } else { 2 };
+    let target = program.ancestors().nth(depth).expect("programs are built below target/<profile>");
     target.join("bpf/prescale-agent.o")
 }
 
