@@ -1,5 +1,9 @@
 //! The online combiner: AdaHedge with forgetting, a prior and sleeping experts.
 
+/// No weight falls below e^−60: that keeps every expert able to come back, and the normalisation safe when the leaders
+/// sleep. Most experts are down there most of the time, and then cost no exponential.
+const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
+
 /// AdaHedge over a handful of experts.
 ///
 /// De Rooij, van Erven, Grünwald, Koolen: *Follow the Leader If You Can, Hedge If You Must*, JMLR 15 (2014), §2: the
@@ -99,8 +103,8 @@ impl Combiner {
         for standing in &mut self.standings {
             standing.loss -= least;
             let exponent = if standing.loss == 0.0 { 0.0 } else { -eta * standing.loss };
-            // A floor keeps every expert able to come back, and the normalisation safe when the leaders sleep.
-            standing.weight = libm::exp((exponent + f64::from(standing.log_prior)).max(-60.0)) as f32;
+            let exponent = exponent + f64::from(standing.log_prior);
+            standing.weight = if exponent > LEAST.0 { libm::exp(exponent) as f32 } else { LEAST.1 };
             total += standing.weight;
         }
         for standing in &mut self.standings {

@@ -12,6 +12,10 @@ use crate::window::{Outcome, Window};
 /// No target reaches further, so that what is kept until it is due stays small: an hour of 10 s bins.
 pub const MAX_STEPS: u32 = 360;
 
+/// So many forecasts of a target are kept until they are due: of longer targets every second, third … origin is
+/// settled. Their windows overlap almost wholly, so nothing is lost but memory and work.
+const MAX_PENDING: u32 = 15;
+
 /// Experts are counted in the bits of a `u32`.
 const MAX_EXPERTS: usize = 31;
 
@@ -94,6 +98,8 @@ pub struct Ensemble {
 /// Everything that belongs to one target.
 struct Track {
     target: Target,
+    /// Every so many-th origin's forecast is kept and settled.
+    stride: i64,
     residuals: Vec<Residuals>,
     combiners: [Combiner; 5],
     /// Takes the combiners' place, for all levels, while the season announces a jump.
@@ -309,7 +315,7 @@ impl Ensemble {
         });
         current.origin = origin;
         for (t, (track, point)) in self.tracks.iter_mut().zip(&mut current.points).enumerate() {
-            let points = self.points.iter().skip(t).step_by(targets).copied();
+            let points = self.points.iter().skip(t).step_by(targets).map(|p| *p as f32);
             let jump = match self.pair {
                 Some((level, season)) if awake >> season & 1 == 1 => {
                     let announced = self.points[season * targets + t] - self.points[level * targets + t];
@@ -324,13 +330,16 @@ impl Ensemble {
 
 impl Track {
     fn new(target: Target, prior: &[f64]) -> Self {
-        let rows = target.steps() as usize;
+        let stride = target.steps().div_ceil(MAX_PENDING);
+        let rows = target.steps().div_ceil(stride) as usize;
+        let forget = |memory: f64| (f64::from(stride) / memory) as f32;
         let empty = Pending { origin: 0, awake: 0, scale: 1.0, tracked: [0.0; 5] };
         Self {
             target,
+            stride: i64::from(stride),
             residuals: vec![Residuals::new(); prior.len()],
-            combiners: std::array::from_fn(|_| Combiner::new(prior, (1.0 / MEMORY) as f32)),
-            jumps: Combiner::new(prior, (1.0 / JUMP_MEMORY) as f32),
+            combiners: std::array::from_fn(|_| Combiner::new(prior, forget(MEMORY))),
+            jumps: Combiner::new(prior, forget(JUMP_MEMORY)),
             trackers: [Tracker::default(); 5],
             pending: vec![empty; rows],
             points: vec![0.0; rows * prior.len()],
@@ -342,37 +351,38 @@ impl Track {
     }
 
     fn row(&self, origin: i64) -> usize {
-        origin.rem_euclid(self.pending.len() as i64) as usize
+        origin.div_euclid(self.stride).rem_euclid(self.pending.len() as i64) as usize
     }
 
     fn forecast(
         &mut self,
         origin: i64,
-        points: impl Iterator<Item = f64>,
+        points: impl Iterator<Item = f32> + Clone,
         (awake, jump): (u32, bool),
         scale: f64,
     ) -> Quantiles {
-        let row = self.row(origin);
-        let kept = &mut self.points[row * self.residuals.len()..][..self.residuals.len()];
-        for (kept, point) in kept.iter_mut().zip(points) {
-            *kept = point as f32;
-        }
         let mut tracked = [0.0; 5];
         for (l, tracked) in tracked.iter_mut().enumerate() {
-            let quantiles = kept.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
+            let quantiles = points.clone().zip(&self.residuals).map(|(p, r)| quantile(p, scale, r, l));
             let combiner = if jump && LEVELS[l] >= JUMP_LEVEL { &self.jumps } else { &self.combiners[l] };
             let mixed = combiner.combine(quantiles, awake).unwrap_or(0.0);
             *tracked = (mixed + scale * self.trackers[l].correction()).clamp(0.0, VALUE_LIMIT);
         }
+        if origin.rem_euclid(self.stride) == 0 {
+            let row = self.row(origin);
+            for (kept, point) in self.points[row * self.residuals.len()..].iter_mut().zip(points) {
+                *kept = point;
+            }
+            // Each tracker is settled on its own value: on a sorted one it would be steered by its neighbour's.
+            self.pending[row] = Pending {
+                origin: origin as u32,
+                awake: awake | if jump { JUMP } else { 0 },
+                scale: scale as f32,
+                tracked: tracked.map(|q| q as f32),
+            };
+        }
         // Crossing quantiles are put in order (Chernozhukov, Fernández-Val, Galichon: Quantile and Probability Curves
         // Without Crossing, Econometrica 2010: sorting never worsens the loss).
-        // Each tracker is settled on its own value: settled on a sorted one it would be steered by its neighbour's.
-        self.pending[row] = Pending {
-            origin: origin as u32,
-            awake: awake | if jump { JUMP } else { 0 },
-            scale: scale as f32,
-            tracked: tracked.map(|q| q as f32),
-        };
         tracked.sort_unstable_by(f64::total_cmp);
         Quantiles::new(tracked).expect("clamped values are finite")
     }
@@ -381,6 +391,9 @@ impl Track {
         let origin = now - i64::from(self.target.steps());
         let row = self.row(origin);
         let pending = self.pending[row];
+        if origin.rem_euclid(self.stride) != 0 {
+            return;
+        }
         // A row that was never written has nobody awake.
         if pending.origin != origin as u32 || pending.awake == 0 {
             return;

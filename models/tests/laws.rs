@@ -125,14 +125,20 @@ fn a_censored_bin_never_lowers_a_forecast_below_what_a_missing_bin_leaves() {
 }
 
 #[test]
-fn six_days_of_both_grids_fit_the_budget() {
-    // DESIGN.md and issue 5: at most 64 KB of state per workload besides its history.
+fn a_workloads_state_stays_within_its_budget() {
+    // The targets that `core` sizes pods by, on both grids: at most 64 KiB besides the history (DESIGN.md, issue 5).
     let max_over = |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
     let sizing = Ensemble::cluster(Grid { step_seconds: 10 }, &max_over(&[3, 6, 12, 30]));
-    let look_ahead = Ensemble::cluster(Grid { step_seconds: 60 }, &max_over(&[1, 2, 5, 15, 30, 60]));
-    let bytes = sizing.memory_bytes() + look_ahead.memory_bytes();
+    let look_ahead = max_over(&[1, 2, 5, 15, 30, 60]);
+    let bytes =
+        sizing.memory_bytes() + Ensemble::cluster(Grid { step_seconds: 60 }, &look_ahead).memory_bytes();
     assert!(bytes <= 64 * 1024, "{bytes} bytes");
     assert!(bytes >= 8 * 1024, "{bytes} bytes can't be all");
+    // Six more for the page, the values at the ends of the same windows, are over the budget: DESIGN.md's 64 KiB hold without them.
+    let at = [1, 2, 5, 15, 30, 60].map(|steps| Target::At { steps });
+    let shown: Vec<Target> = look_ahead.iter().chain(&at).copied().collect();
+    let bytes = sizing.memory_bytes() + Ensemble::cluster(Grid { step_seconds: 60 }, &shown).memory_bytes();
+    assert!(bytes <= 80 * 1024, "{bytes} bytes with the page's targets");
 }
 
 fn any_bin() -> impl Strategy<Value = (i64, Option<f64>, bool)> {
