@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use aggregator::{Aggregator, free_address};
 use prescale_core::counters::{Counters, StatusClass, Unaccounted};
-use prescale_core::wire::{NodeReport, PodReport, PodState};
+use prescale_core::wire::{NodeReport, NotMeasurable, PodReport, PodState};
 use world::{Agent, Connection, Load, Node, Pod};
 
 fn of<'a>(report: &'a NodeReport, pod: &str) -> Option<&'a PodReport> {
@@ -221,6 +221,33 @@ async fn pods_come_and_vanish() {
     aggregator.watch(vec![]);
     aggregator.report("with the released pod's last counters", |it| last_of(it, &first.uid).is_some()).await;
     world::wait("the links to go", || objects.left().0.is_empty().then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and cgroup2"]
+async fn a_pod_that_finds_no_slot_says_so_and_is_measured_once_one_is_free() {
+    let node = Node::new();
+    let (first, second) = (node.pod(), node.pod());
+    let aggregator = Aggregator::start().await;
+    aggregator.watch(vec![first.watched()]);
+    let agent = Agent::start_with(&node, aggregator.address, &["--max-pods", "1", "--poll-seconds", "0.2"]);
+    aggregator.report("of the first pod", |report| is_measured(report, &first.uid)).await;
+    aggregator.watch(vec![first.watched(), second.watched()]);
+    let full = PodState::NotMeasurable(NotMeasurable::NoSlot);
+    let refused = |report: &NodeReport| of(report, &second.uid).is_some_and(|it| it.state == full);
+    let report = aggregator.report("of the pod without a slot", refused).await;
+    assert!(is_measured(&report, &first.uid) && report.agent.attach_failures > 0);
+    let line = format!(
+        "prescale_agent_pod_not_measurable{{namespace=\"demo\",workload=\"web\",pod=\"{}\",reason=\"no_slot\"}} 1.0",
+        second.watched().name
+    );
+    let metrics = agent.get("/metrics").1;
+    assert!(metrics.lines().any(|it| it == line), "no line `{line}` in\n{metrics}");
+    aggregator.watch(vec![second.watched()]);
+    aggregator.report("of the second pod", |report| is_measured(report, &second.uid)).await;
+    send(&second, 10, 1);
+    let all = |report: &NodeReport| counters(report, &second.uid).is_some_and(|it| it.finished() == 10);
+    aggregator.report("of the second pod's requests", all).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
