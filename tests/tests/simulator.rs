@@ -1,5 +1,6 @@
 //! The whole system by seed: laws that hold in every simulated hour, with and without faults.
 
+use prescale_tests::simulator::load::Load;
 use prescale_tests::simulator::pod::SECOND;
 use prescale_tests::simulator::tally::ScaleEvent;
 use prescale_tests::simulator::{FaultKind, Outcome, Policy, Scenario, Shape, run};
@@ -49,11 +50,14 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_ne!(first.1, other.csv(), "another seed is another day");
 }
 
-/// Evening: the load falls, so that whoever does not hold would shrink.
-fn evening(seed: u64, kind: FaultKind) -> (Scenario, Outcome, Outcome) {
-    let quiet = hours(seed, 18.5, 20.0);
-    let faulty = Scenario::day(seed).with_fault(18.5, 20.0, kind, 19.0);
-    let undisturbed = run(&quiet, Policy::Prescale);
+/// From ten minutes before the new burst to twenty after it. The fault strikes a minute before the burst ends and lasts
+/// ten: the load falls by a third and more inside it, so that whoever does not hold shrinks.
+fn falling(seed: u64, kind: FaultKind) -> (Scenario, Outcome, Outcome) {
+    let day = Scenario::day(seed);
+    let burst = Load::new(seed, day.shape, day.mean_rps).new_burst_seconds() / 3600.0;
+    let minutes = |m: f64| burst + m / 60.0;
+    let undisturbed = run(&hours(seed, minutes(-10.0), minutes(30.0)), Policy::Prescale);
+    let faulty = day.with_fault(minutes(-10.0), minutes(30.0), kind, minutes(9.0));
     let outcome = run(&faulty, Policy::Prescale);
     laws(&faulty, &outcome);
     (faulty, undisturbed, outcome)
@@ -64,7 +68,7 @@ fn nothing_shrinks_while_reports_are_missing_or_impossible() {
     let mut would_have = 0;
     for seed in seeds() {
         for kind in [FaultKind::ReportsStop, FaultKind::WrongUnit] {
-            let (scenario, undisturbed, outcome) = evening(seed, kind);
+            let (scenario, undisturbed, outcome) = falling(seed, kind);
             let fault = scenario.fault.unwrap();
             // Ten seconds in, what was heard last is no longer fresh; one more for the tick.
             let (from, to) = (fault.at + 11, fault.over());
