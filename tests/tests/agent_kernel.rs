@@ -123,7 +123,9 @@ async fn kill_9_under_load_harms_no_client_and_a_restart_counts_at_once() {
     // The connections are older than the attach; from now on every request on them counts exactly.
     let seen = aggregator.reports().last().unwrap().sequence;
     let all = |report: &NodeReport| {
-        fresh(report) && report.sequence > seen && counters(report, &pod.uid).is_some_and(|it| it.in_flight() == 0)
+        fresh(report)
+            && report.sequence > seen
+            && counters(report, &pod.uid).is_some_and(|it| it.in_flight() == 0)
     };
     let quiet = wait_for_rest(&aggregator, all).await;
     let counted = counters(&quiet, &pod.uid).unwrap().clone();

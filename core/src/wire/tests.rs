@@ -67,7 +67,7 @@ fn report(pods: usize) -> NodeReport {
             memory_bytes: 300 << 20,
             pressure: Some(Pressure { cpu_ns: 1, memory_ns: 2, io_ns: 3 }),
         },
-        censored: (i % 7 == 0).then_some(Censored::Backlog),
+        censored: i.is_multiple_of(7).then_some(Censored::Backlog),
         last: i % 50 == 49,
     };
     NodeReport {
@@ -203,10 +203,11 @@ fn an_earlier_version_s_missing_fields_take_their_defaults() {
 #[test]
 fn versions_beyond_the_neighbours_are_refused_by_number() {
     for got in [0, READABLE.1 + 1, u32::MAX] {
-        let refused = Err(WireError::Version { got, readable: READABLE });
-        assert_eq!(NodeReport::decode(&NodeReport { version: got, ..report(1) }.encode()), refused);
+        let refused = WireError::Version { got, readable: READABLE };
+        let report = NodeReport { version: got, ..report(1) };
+        assert_eq!(NodeReport::decode(&report.encode()).as_ref(), Err(&refused));
         let list = WatchList { version: got, ..watch_list() };
-        assert_eq!(WatchList::decode(&list.encode()).unwrap_err(), refused.unwrap_err());
+        assert_eq!(WatchList::decode(&list.encode()).as_ref(), Err(&refused));
     }
     for version in READABLE.0..=READABLE.1 {
         assert!(NodeReport::decode(&NodeReport { version, ..report(1) }.encode()).is_ok());
@@ -220,7 +221,8 @@ fn every_limit_holds() {
         change(&mut m);
         NodeReport::decode(&m.encode_to_vec()).expect_err("a limit").to_string()
     };
-    let cases: [(&str, fn(&mut message::NodeReport)); 18] = [
+    type Case = (&'static str, fn(&mut message::NodeReport));
+    let cases: [Case; 18] = [
         ("node is no name", |m| m.node.clear()),
         ("node is no name", |m| m.node = "a b".into()),
         ("node: 254 is over", |m| m.node = "a".repeat(254)),
