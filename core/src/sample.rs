@@ -96,8 +96,11 @@ impl Sample {
         }
         let first_byte = later.first_byte.since(&earlier.first_byte).ok_or(back("first-byte latency"))?;
         let mut last_byte = Histogram::default();
-        for (new, old) in later.last_byte.iter().zip(&earlier.last_byte) {
-            last_byte.add(&new.since(old).ok_or(back("last-byte latency"))?);
+        // Classes in which nothing ended have nothing to add; most haven't in most seconds.
+        for (class, (new, old)) in later.last_byte.iter().zip(&earlier.last_byte).enumerate() {
+            if later.finishes[class] != earlier.finishes[class] {
+                last_byte.add(&new.since(old).ok_or(back("last-byte latency"))?);
+            }
         }
         let concurrency = integral as f64 / (seconds * 1e9);
         let ended = finishes.saturating_add(aborts);

@@ -10,6 +10,10 @@ pub(super) const MAX_OFF_SECONDS: i64 = 300;
 /// A clock that is off by no more than this is taken as it is, milliseconds: reports are under way for some time.
 const SYNCHRONISED_MS: i64 = 2_000;
 
+/// After so long without a newer report, seconds, the order starts anew with the next one: longer than reports overtake
+/// each other, shorter than anybody should wait for a node to be believed again.
+const FORGET_ORDER_SECONDS: f64 = 30.0;
+
 /// What the merge keeps of a node.
 #[derive(Debug, Default)]
 pub(super) struct NodeState {
@@ -30,17 +34,16 @@ impl NodeState {
     /// # Errors
     /// [`Hold::Clock`] when its clock is impossible.
     pub(super) fn report(&mut self, now: Now, report: &NodeReport) -> Result<(bool, i64), Hold> {
-        let reads = report.pods.iter().filter(|p| p.counters.is_some()).map(|p| p.read);
-        // The last counters of a pod that is gone are repeated for a while; they may be a little older.
-        for instant in [report.sent].into_iter().chain(reads) {
-            if let Some(hold) = impossible(now, &report.node, instant) {
-                self.clock = Some(hold.clone());
-                return Err(hold);
-            }
+        // Only when it was sent: one pod that can't be read any more has old counters, and that is no lie.
+        if let Some(hold) = impossible(now, &report.node, report.sent) {
+            self.clock = Some(hold.clone());
+            return Err(hold);
         }
         self.clock = None;
         let order = (report.agent_start, report.sequence);
-        let newest = self.newest.is_none_or(|known| order > known);
+        // A node whose clock was set back between two lives of its agent must not be old for ever.
+        let forgotten = self.age_seconds(now) > FORGET_ORDER_SECONDS;
+        let newest = forgotten || self.newest.is_none_or(|known| order > known);
         let off_ms = now.wall.0 - report.sent.0;
         if newest {
             self.newest = Some(order);

@@ -14,6 +14,8 @@ const READINGS: usize = 32;
 /// Rates are taken over at least this long, milliseconds of the node's clock: a burst report comes soon after the one
 /// before.
 const MIN_RATE_MS: i64 = 500;
+/// Counters are read before they are sent, but for a clock that is set in between, milliseconds.
+const MAX_AHEAD_MS: i64 = 5_000;
 /// Most attaches of one pod that are told apart; a pod that is re-attached every second for a quarter of an hour is
 /// broken, and the oldest are summed up.
 const MAX_ATTACHES: usize = 64;
@@ -122,6 +124,11 @@ impl PodMerge {
     ) -> (Taken, Option<Histogram>) {
         self.touched = now.mono;
         let Some(counters) = &pod.counters else { return (Taken::Known, None) };
+        // Read after it was sent: whoever wrote that does not know the time.
+        if pod.read.0.saturating_sub(report.sent.0) > MAX_AHEAD_MS {
+            self.impossible = Some(now.mono);
+            return (Taken::Impossible, None);
+        }
         let totals = Totals::of(counters);
         let reading = Reading {
             key,
@@ -156,7 +163,7 @@ impl PodMerge {
             }
         }
         self.first_heard.get_or_insert(now.mono);
-        let age = (report.sent.0 - pod.read.0).max(0) as f64 / 1e3;
+        let age = report.sent.0.saturating_sub(pod.read.0).max(0) as f64 / 1e3;
         self.heard = Some((now.mono, age));
         self.latency = since.as_ref().and_then(Latency::of);
         (Taken::Newer, since)

@@ -194,6 +194,40 @@ fn timestamps_in_the_wrong_unit_are_refused_and_hold() {
 }
 
 #[test]
+fn one_pod_that_can_not_be_read_does_not_silence_its_node() {
+    let mut merge = Merge::new(MergeSettings::default());
+    merge.world(at(0.0), &[world(&[("a", "n1", READY), ("b", "n1", READY)])]);
+    for s in 0..500 {
+        let t = f64::from(s);
+        // From second 20 on the agent repeats b's old counters.
+        let old = pod("b", t.min(20.0), 40.0);
+        merge.report(at(t), &report("n1", t, vec![pod("a", t, 60.0), old])).unwrap();
+    }
+    let demand = merge.demand(at(499.5), &web()).unwrap();
+    assert_eq!((rate(&demand), demand.freshness), (Some(120.0), 0.5));
+    assert!(matches!(demand.hold, Some(Hold::Stale { .. })), "{:?}", demand.hold);
+    let mut ahead = pod("a", 500.0, 60.0);
+    ahead.read.0 += 60_000;
+    assert_eq!(merge.report(at(500.0), &report("n1", 500.0, vec![ahead])).unwrap().impossible, 1);
+}
+
+#[test]
+fn a_node_whose_clock_was_set_back_is_heard_again() {
+    let mut merge = two_pods(20);
+    let flagged = |seconds: f64| {
+        let mut r = report("n1", seconds, vec![pod("a", seconds, 60.0)]);
+        // The agent was restarted after the clock went back: it seems to have started before its former life.
+        r.agent_start = Wall(EPOCH_MS - 3_600_000);
+        r.workloads[0].burst = Some(Burst { since: at(seconds).wall, rate: 180.0, baseline: 60.0 });
+        r
+    };
+    merge.report(at(21.0), &flagged(21.0)).unwrap();
+    assert_eq!(merge.demand(at(21.1), &web()).unwrap().burst, None, "for all we know an old report");
+    merge.report(at(60.0), &flagged(60.0)).unwrap();
+    assert!(merge.demand(at(60.1), &web()).unwrap().burst.is_some());
+}
+
+#[test]
 fn a_clock_that_is_seconds_off_is_corrected() {
     let mut merge = Merge::new(MergeSettings::default());
     merge.world(at(0.0), &[world(&[("a", "n1", READY)])]);
