@@ -218,15 +218,21 @@ fn remove_directories(directory: &Path) -> bool {
 /// As [`remove`].
 pub fn remove_abandoned(mounts: &Mounts) -> Result<()> {
     for mount in std::iter::once(&mounts.unified).chain(&mounts.memory) {
-        for directory in children(mount) {
-            let owner =
-                directory.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(PREFIX));
-            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                remove(&directory)?;
-            }
-        }
+        abandoned(mount).try_for_each(|directory| remove(&directory))?;
+    }
+    for files in abandoned(&std::env::temp_dir()) {
+        fs::remove_dir_all(&files).with_context(|| format!("removing {}", files.display()))?;
     }
     Ok(())
+}
+
+// Directories below `parent` that bear the name of a demo whose process is gone.
+fn abandoned(parent: &Path) -> impl Iterator<Item = PathBuf> {
+    children(parent).into_iter().filter(|directory| {
+        let name = directory.file_name().and_then(OsStr::to_str);
+        let owner = name.and_then(|name| name.strip_prefix(PREFIX));
+        owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    })
 }
 
 #[cfg(test)]
