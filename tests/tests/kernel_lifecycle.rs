@@ -62,7 +62,9 @@ fn a_killed_holder_leaves_nothing_and_the_next_counts_at_once() {
         let mut kernel = pod::load();
         let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
         // The connections are older than this program: they count from their next request.
-        let counters = read_until(&mut kernel, slot, |counters| counters.finished() >= 1_000);
+        let counters = read_until(&mut kernel, slot, |counters| {
+            counters.finished() >= 1_000 && counters.connections_opened >= 4
+        });
         assert_eq!(counters.connections_opened, 4, "{}", describe(&counters));
         let seen = client.join().expect("the client saw no error");
         assert_eq!(seen.responses(), 60_000);

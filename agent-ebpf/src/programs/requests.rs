@@ -87,6 +87,16 @@ fn begins_request(first: u32) -> bool {
     found
 }
 
+/// Whether the `fresh` bytes at offset `at` are the rest of a message that is not read: of one taken unread, or of
+/// whatever we are lost in. Too few bytes to tell are read while lost: clients write heads in small pieces.
+#[inline(always)]
+unsafe fn elsewhere(skb: *mut __sk_buff, at: u32, fresh: u32, unread: bool, lost: bool) -> bool {
+    if fresh < 8 {
+        return unread && !lost;
+    }
+    unsafe { (unread || lost) && !begins_request(word(skb, at) as u32) }
+}
+
 /// Payload on a connection that is not known to belong to a pod yet.
 #[inline(never)]
 unsafe fn meet(skb: *mut __sk_buff, s: &Segment) {
@@ -264,10 +274,7 @@ unsafe fn read(skb: *mut __sk_buff, c: *mut Connection, t: *mut Totals, s: &Segm
         let between = (*c).framer_in.phase == phase::START && (*c).remaining_in == 0;
         if (*c).remaining_in > fresh as u64 {
             (*c).remaining_in -= fresh as u64;
-        } else if between
-            && (unread || state & inward::LOST != 0)
-            && !begins_request(word(skb, s.at + p.old) as u32)
-        {
+        } else if between && elsewhere(skb, s.at + p.old, fresh, unread, state & inward::LOST != 0) {
             // The rest of the request that was taken unread, or of whatever we are lost in.
         } else {
             let mut walk = Walk {
