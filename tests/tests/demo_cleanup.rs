@@ -121,19 +121,3 @@ fn nothing_stays_after_kill_9() {
 fn nothing_stays_after_ctrl_c() {
     ends_cleanly(Signal::INT);
 }
-
-#[test]
-#[ignore = "needs root and the eBPF object: run by `cargo xtask test`"]
-fn nothing_stays_when_the_agent_dies_and_the_demo_says_so() {
-    let mut demo = Demo::start();
-    demo.under_load();
-    let (belongings, processes) = (demo.belongings(), demo.processes());
-    let agent = processes.iter().copied().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "prescale-agent")
-    });
-    let agent = agent.and_then(|pid| Pid::from_raw(pid as i32)).expect("the agent runs");
-    kill_process(agent, Signal::KILL).expect("the agent runs");
-    let status = demo.process.wait().expect("its status");
-    assert!(!status.success(), "a run without its agent is no success");
-    assert_nothing_stays(&belongings, &processes);
-}
