@@ -8,6 +8,7 @@ pub mod ensemble;
 pub mod expert;
 pub mod experts;
 pub mod forecast;
+pub mod neural;
 pub mod nn;
 pub mod residual;
 pub mod scale;

@@ -7,3 +7,4 @@ pub mod forecast;
 pub mod kernel;
 pub mod openmetrics;
 pub mod simulator;
+pub mod train;

@@ -33,6 +33,9 @@ enum Task {
     /// Write forecasts of traces in `evaluate.py`'s format: `--traces DIR --out FILE.csv`.
     #[command(disable_help_flag = true)]
     Forecast(PassedOn),
+    /// Train the pooled network on the training parts of traces: `--traces DIR --out FILE.safetensors`.
+    #[command(disable_help_flag = true)]
+    Train(PassedOn),
     /// Run the deterministic simulator: a seeded day, faults, policies.
     #[command(disable_help_flag = true)]
     Simulate(PassedOn),
@@ -69,6 +72,7 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Test(options) => suite::run(&options),
         Task::Ci => ci::run(),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
+        Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),
         Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),
         Task::Fuzz { seconds } => suite::fuzz(seconds),
     }

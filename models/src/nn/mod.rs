@@ -27,7 +27,7 @@ mod real;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod weights;
 
 pub use adam::{Adam, AdamSettings};

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use prescale_models::neural::{CoreKind, Network, NetworkSettings, shipped};
 use prescale_tests::forecast::run::{Choice, HEADER, run};
 use prescale_tests::forecast::trace::{Trace, files};
 
@@ -30,11 +32,22 @@ struct Arguments {
     /// Only traces whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// Weights of the network (safetensors, by `cargo xtask train`) instead of the shipped ones.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let choice = Choice::all().find(|c| c.name() == arguments.model).context("clap has checked the name")?;
+    let network = match &arguments.weights {
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+            let network = Network::load(NetworkSettings::of(CoreKind::Gru), &bytes);
+            Arc::new(network.with_context(|| format!("weights of {}", path.display()))?)
+        }
+        None => shipped(),
+    };
     let file = File::create(&arguments.out).with_context(|| format!("create {}", arguments.out.display()))?;
     let mut out = BufWriter::new(file);
     writeln!(out, "{HEADER}")?;
@@ -45,7 +58,7 @@ fn main() -> Result<()> {
             continue;
         }
         let begin = Instant::now();
-        let cost = run(&trace, choice, &mut out)?;
+        let cost = run(&trace, choice, &network, &mut out)?;
         let seconds = begin.elapsed().as_secs_f64();
         let each = seconds * 1e6 / cost.bins as f64;
         eprintln!(

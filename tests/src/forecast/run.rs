@@ -1,9 +1,11 @@
 //! Runs one model over one trace, bin by bin, and writes what it forecast at the protocol's origins.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use prescale_models::{Bin, Ensemble, Grid, LEVELS, ModelKind, Target};
+use prescale_models::neural::{Network, Pooled};
+use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Target};
 
 use super::protocol::Protocol;
 use super::trace::Trace;
@@ -17,12 +19,43 @@ pub enum Choice {
     Cluster,
     /// One expert, with its residual quantiles and online quantile tracking.
     Single(ModelKind),
+    /// The pooled GRU with its own quantiles and online quantile tracking.
+    Gru,
+}
+
+/// A model as the runner drives it.
+enum Model {
+    Ensemble(Ensemble),
+    Pooled(Pooled),
+}
+
+impl Model {
+    fn observe(&mut self, bin: Bin) {
+        match self {
+            Self::Ensemble(model) => model.observe(bin),
+            Self::Pooled(model) => model.observe(bin),
+        }
+    }
+
+    fn forecast(&self) -> Option<&Forecast> {
+        match self {
+            Self::Ensemble(model) => model.forecast(),
+            Self::Pooled(model) => model.forecast(),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Ensemble(model) => model.memory_bytes(),
+            Self::Pooled(model) => model.memory_bytes(),
+        }
+    }
 }
 
 impl Choice {
     /// Every choice.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Node, Self::Cluster].into_iter().chain(ModelKind::ALL.map(Self::Single))
+        [Self::Node, Self::Cluster, Self::Gru].into_iter().chain(ModelKind::ALL.map(Self::Single))
     }
 
     /// Its name on the command line.
@@ -31,15 +64,17 @@ impl Choice {
             Self::Node => "node",
             Self::Cluster => "cluster",
             Self::Single(kind) => kind.name(),
+            Self::Gru => "gru",
         }
     }
 
-    fn build(self, grid: Grid, targets: &[Target]) -> Ensemble {
-        match self {
+    fn build(self, grid: Grid, targets: &[Target], network: &Arc<Network<f32>>) -> Model {
+        Model::Ensemble(match self {
             Self::Node => Ensemble::node(grid, targets),
             Self::Cluster => Ensemble::cluster(grid, targets),
             Self::Single(kind) => Ensemble::single(grid, targets, kind),
-        }
+            Self::Gru => return Model::Pooled(Pooled::new(Arc::clone(network), grid, targets)),
+        })
     }
 }
 
@@ -55,19 +90,19 @@ pub struct Cost {
     pub memory_bytes: usize,
 }
 
-/// Forecasts `trace` with `choice` and writes the rows to `out`.
+/// Forecasts `trace` with `choice` and writes the rows to `out`; `network` is what a neural choice runs.
 ///
 /// The model is fed one bin after the other, up to and including an origin, before it is asked there: it can't have
 /// seen a later one. Raw bins older than 14 days are in no model's memory; recursive state may be.
 ///
 /// # Errors
 /// If `out` can't be written.
-pub fn run(trace: &Trace, choice: Choice, out: &mut dyn Write) -> Result<Cost> {
+pub fn run(trace: &Trace, choice: Choice, network: &Arc<Network<f32>>, out: &mut dyn Write) -> Result<Cost> {
     let protocol = Protocol::of(trace);
     let grid = Grid { step_seconds: trace.step_seconds };
     let targets: Vec<Target> =
         protocol.horizons.iter().map(|h| Target::At { steps: h / trace.step_seconds }).collect();
-    let mut model = choice.build(grid, &targets);
+    let mut model = choice.build(grid, &targets, network);
     let seconds = f64::from(trace.step_seconds);
     let mut observed = 0;
     for &origin in &protocol.origins {

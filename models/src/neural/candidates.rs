@@ -1,0 +1,273 @@
+//! The simple forecasts that a network chooses among, and how each of them has done lately.
+
+use crate::forecast::{Grid, Target};
+use crate::residual::Residuals;
+
+use super::levels::{Day, Level, Profile, Trend};
+
+/// How many simple forecasts there are.
+pub const CANDIDATES: usize = 14;
+
+const HOUR: u32 = 3600;
+const DAY: u32 = 86_400;
+
+/// All that candidates are made of. Values are counts per bin.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub last: f64,
+    pub pair: Level,
+    pub five_minutes: Level,
+    pub twenty_minutes: Level,
+    pub hour: Level,
+    pub six_hours: Level,
+    pub trend: Trend,
+    pub day: Day,
+    /// Minute of hour, bin by bin: timers and crons.
+    pub hourly: Profile,
+    /// Time of day in slots of five minutes.
+    pub daily: Profile,
+    /// Time of week in slots of a quarter-hour.
+    pub weekly: Profile,
+    grid: Grid,
+}
+
+impl Sources {
+    pub fn new(grid: Grid) -> Self {
+        Self {
+            last: 0.0,
+            pair: Level::new(2.0 * f64::from(grid.step_seconds), grid),
+            five_minutes: Level::new(300.0, grid),
+            twenty_minutes: Level::new(1200.0, grid),
+            hour: Level::new(3600.0, grid),
+            six_hours: Level::new(21_600.0, grid),
+            trend: Trend::default(),
+            day: Day::new(grid),
+            // A timer's hour is learned in a few turns, a day's shape in a week, a week's shape at its second turn.
+            hourly: Profile::new(HOUR, 0, 0.2, grid),
+            daily: Profile::new(DAY, 300, 0.3, grid),
+            weekly: Profile::new(7 * DAY, 900, 0.6, grid),
+            grid,
+        }
+    }
+
+    /// Takes the value of bin `index`.
+    pub fn add(&mut self, index: i64, value: f64) {
+        self.last = value;
+        for level in [
+            &mut self.pair,
+            &mut self.five_minutes,
+            &mut self.twenty_minutes,
+            &mut self.hour,
+            &mut self.six_hours,
+        ] {
+            level.add(value);
+        }
+        self.trend.add(value);
+        self.day.add(index, value);
+        self.hourly.add(index, value);
+        self.daily.add(index, value);
+        self.weekly.add(index, value);
+    }
+
+    /// Each candidate's forecast for the bin `steps` after `origin`; `None` while its history doesn't suffice.
+    pub fn forecasts(&self, origin: i64, steps: u32) -> [Option<f64>; CANDIDATES] {
+        let due = origin + i64::from(steps);
+        let bins = |seconds: u32| i64::from(seconds / self.grid.step_seconds);
+        let now = self.twenty_minutes.value();
+        let shift = |profile: &Profile| profile.ready().then(|| now + profile.at(due) - profile.at(origin));
+        let hourly = self.hourly.ready();
+        // Half a request keeps the ratio of an idle series finite.
+        let ratio = |profile: &Profile| {
+            profile
+                .ready()
+                .then(|| now * ((profile.at(due) + 0.5) / (profile.at(origin) + 0.5)).clamp(0.1, 10.0))
+        };
+        let yesterday = due - bins(DAY);
+        [
+            Some(self.last),
+            Some(self.pair.value()),
+            Some(self.five_minutes.value()),
+            Some(now),
+            Some(self.hour.value()),
+            Some(self.six_hours.value()),
+            Some(self.trend.ahead(steps)),
+            self.day.at(due - bins(HOUR).max(i64::from(steps))),
+            self.day.at(yesterday),
+            self.day.around(yesterday, bins(420)),
+            shift(&self.daily),
+            ratio(&self.daily),
+            shift(&self.weekly),
+            hourly.then(|| self.hourly.at(due)),
+        ]
+        .map(|forecast| forecast.map(|f| f.max(0.0)))
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.day.heap_bytes() + self.hourly.heap_bytes() + self.daily.heap_bytes() + self.weekly.heap_bytes()
+    }
+}
+
+/// A mean absolute error with a memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Loss {
+    value: f32,
+    seen: f32,
+}
+
+impl Loss {
+    fn add(&mut self, error: f32, memory: f32) {
+        self.seen = (self.seen + 1.0).min(memory);
+        self.value += (error - self.value) / self.seen;
+    }
+}
+
+/// What the candidates say about one target, and how far to believe them.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// A first combination: by the inverse cube of the errors.
+    pub base: f64,
+    /// How far the better candidates are usually off.
+    pub scale: f64,
+    /// Each candidate; that which isn't ready says `base`.
+    pub candidates: [f64; CANDIDATES],
+    /// Each candidate's recent and long mean absolute error.
+    pub recent: [f64; CANDIDATES],
+    pub long: [f64; CANDIDATES],
+    /// One bit per candidate.
+    pub ready: u32,
+    /// Quantiles of (truth − base) / scale so far.
+    pub residuals: [f64; 5],
+}
+
+impl Outlook {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        base: 0.0,
+        scale: 1.0,
+        candidates: [0.0; CANDIDATES],
+        recent: [1.0; CANDIDATES],
+        long: [1.0; CANDIDATES],
+        ready: 1,
+        residuals: [0.0; 5],
+    };
+}
+
+/// One target's candidates: forecasts not yet due, and errors.
+#[derive(Clone, Debug)]
+pub struct Track {
+    target: Target,
+    /// Forecasts that are not yet due, a ring by origin: row by row the origin's outlook, as far as settling needs it.
+    origins: Vec<i64>,
+    rows: Vec<[f32; CANDIDATES + 2]>,
+    readies: Vec<u32>,
+    recent: [Loss; CANDIDATES],
+    long: [Loss; CANDIDATES],
+    residuals: Residuals,
+    memories: (f32, f32),
+}
+
+impl Track {
+    pub fn new(target: Target, grid: Grid) -> Self {
+        let rows = target.steps() as usize;
+        let bins = |seconds: u32| (seconds / grid.step_seconds) as f32;
+        Self {
+            target,
+            origins: vec![i64::MIN; rows],
+            rows: vec![[0.0; CANDIDATES + 2]; rows],
+            readies: vec![0; rows],
+            recent: [Loss::default(); CANDIDATES],
+            long: [Loss::default(); CANDIDATES],
+            residuals: Residuals::new(),
+            // An hour and a day; fewer bins than these would be noise.
+            memories: (bins(HOUR).max(20.0), bins(DAY).max(200.0)),
+        }
+    }
+
+    /// Settles the forecasts that bin `now` makes due.
+    pub fn settle(&mut self, now: i64, day: &Day) {
+        let origin = now - i64::from(self.target.steps());
+        let row = origin.rem_euclid(self.rows.len() as i64) as usize;
+        if self.origins[row] != origin {
+            return;
+        }
+        let Some(truth) = truth(self.target, origin, day) else { return };
+        let kept = &self.rows[row];
+        let losses = self.recent.iter_mut().zip(&mut self.long);
+        for (k, ((recent, long), forecast)) in losses.zip(kept).enumerate() {
+            if self.readies[row] >> k & 1 == 1 {
+                let error = (truth as f32 - forecast).abs();
+                recent.add(error, self.memories.0);
+                long.add(error, self.memories.1);
+            }
+        }
+        self.residuals.add((truth - f64::from(kept[CANDIDATES])) / f64::from(kept[CANDIDATES + 1]));
+    }
+
+    /// What the candidates say from `origin`; kept until it is due. `movement` is the series' local scale.
+    pub fn look(&mut self, origin: i64, sources: &Sources, movement: f64) -> Outlook {
+        let forecasts = sources.forecasts(origin, self.target.steps());
+        let mut ready = 0;
+        let (mut recent, mut long) = ([0.0; CANDIDATES], [0.0; CANDIDATES]);
+        let (mut least_recent, mut least_long) = (f64::MAX, f64::MAX);
+        for k in 0..CANDIDATES {
+            // Before its first settled forecast a candidate is as good as the series' own movement.
+            let known = |loss: &Loss| if loss.seen > 0.0 { f64::from(loss.value) } else { movement };
+            (recent[k], long[k]) = (known(&self.recent[k]), known(&self.long[k]));
+            if forecasts[k].is_some() {
+                ready |= 1 << k;
+                least_recent = least_recent.min(recent[k]);
+                least_long = least_long.min(long[k]);
+            }
+        }
+        // A share of the Poisson deviation keeps the scale of a series that was exactly predicted above zero.
+        let scale = 0.5 * (least_recent + least_long) + 0.05 * (sources.hour.value() + 0.25).sqrt();
+        let (mut base, mut total) = (0.0, 0.0);
+        for k in 0..CANDIDATES {
+            if let Some(forecast) = forecasts[k] {
+                let error = long[k] / scale + 0.05;
+                let weight = 1.0 / (error * error * error);
+                base += weight * forecast;
+                total += weight;
+            }
+        }
+        base /= total;
+        let outlook = Outlook {
+            base,
+            scale,
+            candidates: forecasts.map(|f| f.unwrap_or(base)),
+            recent,
+            long,
+            ready,
+            residuals: std::array::from_fn(|l| self.residuals.quantile(l)),
+        };
+        let row = origin.rem_euclid(self.rows.len() as i64) as usize;
+        self.origins[row] = origin;
+        self.readies[row] = ready;
+        for (kept, candidate) in
+            self.rows[row].iter_mut().zip(outlook.candidates.iter().chain([&base, &scale]))
+        {
+            *kept = *candidate as f32;
+        }
+        outlook
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.rows.len() * (size_of::<[f32; CANDIDATES + 2]>() + 12)
+    }
+}
+
+/// The outcome of `target` from `origin`, if all its bins are known.
+pub fn truth(target: Target, origin: i64, day: &Day) -> Option<f64> {
+    match target {
+        Target::At { steps } => day.at(origin + i64::from(steps)),
+        Target::MaxOver { steps } => {
+            let mut largest = 0.0_f64;
+            for index in origin + 1..=origin + i64::from(steps) {
+                largest = largest.max(day.at(index)?);
+            }
+            Some(largest)
+        }
+    }
+}

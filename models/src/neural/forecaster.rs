@@ -1,0 +1,101 @@
+//! The forecaster: one workload's frame and state, and the network that it shares with all others.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::expert::{Bin, VALUE_LIMIT};
+use crate::forecast::{Grid, Target};
+
+use super::core::CoreKind;
+use super::frame::Frame;
+use super::head::Scratch;
+use super::network::{Network, NetworkSettings};
+
+/// The network that ships with Prescale: a start until the cluster's own history has trained a better one.
+///
+/// Trained by `cargo xtask train` on the training parts of the published traces; `weights/gru.json` says on what.
+pub fn shipped() -> Arc<Network<f32>> {
+    static SHIPPED: OnceLock<Arc<Network<f32>>> = OnceLock::new();
+    let network = SHIPPED.get_or_init(|| {
+        let bytes = include_bytes!("../../weights/gru.safetensors");
+        let network = Network::load(NetworkSettings::of(CoreKind::Gru), bytes);
+        Arc::new(network.expect("a test reads the shipped weights"))
+    });
+    Arc::clone(network)
+}
+
+/// One workload's neural forecasts: recursive, some microseconds a bin, nothing allocated after the start.
+#[derive(Clone, Debug)]
+pub struct Neural {
+    network: Arc<Network<f32>>,
+    frame: Frame,
+    grid: Grid,
+    state: Vec<f32>,
+    scratch: Vec<f32>,
+    head: Scratch<f32>,
+    quantiles: Vec<[f64; 5]>,
+    bins: u64,
+}
+
+impl Neural {
+    /// Bins that fill the state and the candidates' errors: half an hour of minutes, as `FORECAST.md` says that only
+    /// smoothing is useful before.
+    const WARM_UP_SECONDS: u64 = 1800;
+
+    /// A forecaster of `targets` with this network.
+    pub fn new(network: Arc<Network<f32>>, grid: Grid, targets: &[Target]) -> Self {
+        Self {
+            frame: Frame::new(grid, targets),
+            grid,
+            state: vec![0.0; network.core.state_len()],
+            scratch: vec![0.0; network.core.scratch()],
+            head: network.head.scratch(),
+            quantiles: vec![[0.0; 5]; targets.len()],
+            bins: 0,
+            network,
+        }
+    }
+
+    /// Takes the next bin, already [`Bin::sane`], and forecasts anew.
+    pub fn observe(&mut self, bin: Bin) {
+        if !self.frame.observe(bin) {
+            return;
+        }
+        self.bins += 1;
+        let network = &self.network;
+        network.core.step(self.frame.inputs(), &mut self.state, &mut self.scratch);
+        let output = &self.state[..network.settings().hidden];
+        let seconds = f64::from(self.grid.step_seconds);
+        for (target, quantiles) in self.quantiles.iter_mut().enumerate() {
+            let view = self.frame.view(target);
+            let scaled = network.head.forward(output, &view, &mut self.head);
+            for (quantile, scaled) in quantiles.iter_mut().zip(scaled) {
+                let count = view.base + view.scale * f64::from(scaled);
+                // A bin of unheard-of size may overflow the f32 inside; the base is always finite.
+                let count = if count.is_finite() { count } else { view.base };
+                *quantile = (count / seconds).clamp(0.0, VALUE_LIMIT);
+            }
+        }
+    }
+
+    /// Whether the state has warmed up.
+    pub fn awake(&self) -> bool {
+        self.bins * u64::from(self.grid.step_seconds) >= Self::WARM_UP_SECONDS
+    }
+
+    /// Quantiles per target, ascending, in the series' unit.
+    pub fn quantiles(&self) -> &[[f64; 5]] {
+        &self.quantiles
+    }
+
+    /// The grid.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// Bytes on the heap of this workload alone; the network is shared.
+    pub fn heap_bytes(&self) -> usize {
+        self.frame.heap_bytes()
+            + (self.state.len() + self.scratch.len()) * 4
+            + self.quantiles.len() * size_of::<[f64; 5]>()
+    }
+}

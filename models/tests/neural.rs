@@ -1,0 +1,113 @@
+//! The shipped network as a forecaster: causal, quiet on hostile input, without allocation, better than what it chooses
+//! among.
+
+use std::sync::Arc;
+
+use prescale_models::neural::{Pooled, shipped};
+use prescale_models::nn::Random;
+use prescale_models::{Bin, Grid, Level, Target};
+
+const GRID: Grid = Grid { step_seconds: 60 };
+const TARGETS: [Target; 3] =
+    [Target::At { steps: 1 }, Target::At { steps: 15 }, Target::MaxOver { steps: 2 }];
+
+fn pooled() -> Pooled {
+    Pooled::new(shipped(), GRID, &TARGETS)
+}
+
+/// A day's wave with a timer and noise.
+fn rate(i: i64, random: &mut Random) -> f64 {
+    let phase = (i % 1440) as f64 / 1440.0;
+    20.0 + 60.0 * phase * (1.0 - phase) + 3.0 * random.unit() + if i % 30 == 0 { 12.0 } else { 0.0 }
+}
+
+#[test]
+fn the_future_changes_no_earlier_forecast() {
+    let (mut a, mut b) = (pooled(), pooled());
+    let random = &mut Random::new(1);
+    for i in 0..600 {
+        let value = rate(i, random);
+        a.observe(Bin::new(i, value));
+        b.observe(Bin::new(i, value));
+        assert_eq!(a.forecast(), b.forecast());
+        if i == 500 {
+            // From here on their futures differ; what was said until now was the same.
+            break;
+        }
+    }
+    let said = a.forecast().cloned();
+    b.observe(Bin::new(501, 1e6));
+    assert_eq!(a.forecast(), said.as_ref());
+    assert_ne!(b.forecast(), said.as_ref(), "a bin must matter, or this test would not");
+    // An old bin again, or one before, changes nothing.
+    a.observe(Bin::new(500, 1e6));
+    a.observe(Bin::new(3, 0.0));
+    assert_eq!(a.forecast(), said.as_ref());
+}
+
+#[test]
+fn hostile_bins_give_finite_ascending_quantiles() {
+    let mut model = pooled();
+    assert!(model.forecast().is_none());
+    model.observe(Bin::missing(0));
+    assert!(model.forecast().is_none(), "nothing was measured yet");
+    let values = [0.0, 1e300, f64::NAN, -5.0, f64::INFINITY, 1e-300, 0.0, 3.0];
+    let mut index = 0;
+    let random = &mut Random::new(2);
+    for round in 0..2000 {
+        index += if round % 97 == 0 { 5000 } else { 1 };
+        let value = if round % 5 == 0 { values[random.below(values.len())] } else { random.unit() };
+        model.observe(Bin { index, value: Some(value), censored: round % 11 == 0 });
+        let Some(forecast) = model.forecast() else { continue };
+        for (_, quantiles) in &forecast.points {
+            let values = quantiles.values();
+            assert!(values.is_sorted() && values.iter().all(|v| v.is_finite()), "bin {index}: {values:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bin_costs_no_allocation() {
+    let mut model = pooled();
+    let random = &mut Random::new(3);
+    for i in 0..3000 {
+        model.observe(Bin::new(i, rate(i, random)));
+    }
+    let counted = allocation_counter::measure(|| {
+        for i in 3000..3200 {
+            model.observe(Bin::new(i, rate(i, random)));
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert!(model.memory_bytes() < 64 * 1024, "{} bytes", model.memory_bytes());
+}
+
+#[test]
+fn it_learns_a_timer_and_covers_what_it_promises() {
+    let mut model = pooled();
+    let random = &mut Random::new(4);
+    let (mut own, mut last, mut covered, mut count) = (0.0, 0.0, 0, 0);
+    let mut series = Vec::new();
+    let mut said = Vec::new();
+    for i in 0..4 * 1440 {
+        series.push(rate(i, random));
+        model.observe(Bin::new(i, series[i as usize]));
+        said.push(model.forecast().expect("a value was observed").points[1].1);
+        if i >= 2 * 1440 {
+            let (origin, truth) = (i as usize - 15, series[i as usize]);
+            own += (truth - said[origin].median()).abs();
+            last += (truth - series[origin]).abs();
+            covered += u32::from(truth <= said[origin].at(Level::P95));
+            count += 1;
+        }
+    }
+    assert!(own < 0.7 * last, "error {own} against {last} of the last value");
+    let share = f64::from(covered) / f64::from(count);
+    assert!((0.92..=0.98).contains(&share), "{share} covered");
+}
+
+#[test]
+fn one_network_serves_all() {
+    let (a, b) = (shipped(), shipped());
+    assert!(Arc::ptr_eq(&a, &b));
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask train`: fits a pooled network to the training parts of a directory of traces.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use prescale_models::neural::training::{Lesson, Training, TrainingSettings, score};
+use prescale_models::neural::{CoreKind, Network, NetworkSettings};
+use prescale_models::nn::{Parameters, Random};
+use prescale_tests::forecast::trace::{Trace, files};
+use prescale_tests::train::data::{Part, part};
+use serde::Serialize;
+
+/// Fits one network to the pooled training parts of all traces of a directory and writes its weights.
+///
+/// Reads of each trace the bins before evaluate.py's test part, and no others. The same traces, seed and number of
+/// updates give the same bytes on any machine, unless the time limit cut the training short.
+#[derive(Parser)]
+#[command(name = "train", bin_name = "cargo xtask train")]
+struct Arguments {
+    /// Directory with the traces: `*.csv.gz`, columns `timestamp,value`, counts per bin.
+    #[arg(long, value_name = "DIR")]
+    traces: PathBuf,
+    /// Where the weights go, as safetensors; what they saw goes beside them, as JSON.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What reads the series.
+    #[arg(long, default_value = "gru")]
+    core: Core,
+    /// Steps of the optimiser.
+    #[arg(long, default_value_t = 3000)]
+    updates: usize,
+    /// Stops earlier than that after this many seconds, and says so.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    limit: u64,
+    /// Start of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of each training part, at its end, that is kept from the network and scored instead.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    hold_out: f64,
+    /// Leaves out traces whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    without: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Core {
+    Gru,
+    Lstm,
+}
+
+/// The sidecar: what the weights were made of.
+#[derive(Serialize)]
+struct Sidecar {
+    core: &'static str,
+    hidden: usize,
+    parameters: usize,
+    seed: u64,
+    updates: usize,
+    planned_updates: usize,
+    loss: f64,
+    saw: Vec<Saw>,
+}
+
+#[derive(Serialize)]
+struct Saw {
+    trace: String,
+    bins: usize,
+    until: String,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!((0.0..0.9).contains(&arguments.hold_out), "--hold-out wants a share from 0 to 0.9");
+    ensure!(arguments.updates > 0, "--updates wants at least 1");
+    let begin = Instant::now();
+    let mut parts: Vec<Part> = Vec::new();
+    for path in files(&arguments.traces)? {
+        let trace = Trace::read(&path)?;
+        if arguments.without.iter().any(|text| trace.name.contains(text)) {
+            continue;
+        }
+        let name = trace.name.clone();
+        match part(trace)? {
+            Some(part) => parts.push(part),
+            None => eprintln!("{name}: too short to learn from, left out"),
+        }
+    }
+    ensure!(!parts.is_empty(), "no trace is long enough to learn from");
+    let bins: usize = parts.iter().map(|p| p.lesson.len()).sum();
+    eprintln!("{} workloads, {bins} bins, read in {:.1} s", parts.len(), begin.elapsed().as_secs_f64());
+    let kept: Vec<usize> =
+        parts.iter().map(|p| (p.lesson.len() as f64 * (1.0 - arguments.hold_out)) as usize).collect();
+    let lessons: Vec<Lesson> = parts.iter().zip(&kept).map(|(p, kept)| p.lesson.until(*kept)).collect();
+
+    let kind = match arguments.core {
+        Core::Gru => CoreKind::Gru,
+        Core::Lstm => CoreKind::Lstm,
+    };
+    let network = Network::random(NetworkSettings::of(kind), &mut Random::new(arguments.seed));
+    let held_out = |network: &Network<f32>| {
+        let scores = parts.iter().zip(&kept).filter_map(|(p, kept)| score(network, &p.lesson, *kept));
+        let (mut sum, mut count) = (0.0, 0);
+        for score in scores {
+            sum += score.max(1e-4).ln();
+            count += 1;
+        }
+        (sum / f64::from(count.max(1))).exp()
+    };
+    if arguments.hold_out > 0.0 {
+        eprintln!("held out, untrained: {:.4}", held_out(&network));
+    }
+    let settings = TrainingSettings { seed: arguments.seed, ..TrainingSettings::default() };
+    let mut training = Training::new(&lessons, network, settings);
+    let begin = Instant::now();
+    let report = (arguments.updates / 20).max(1);
+    let (mut loss, mut sum, mut done) = (f64::NAN, 0.0, 0);
+    for update in 0..arguments.updates {
+        sum += training.update(update as f64 / arguments.updates as f64);
+        done = update + 1;
+        if done % report == 0 {
+            loss = sum / report as f64;
+            sum = 0.0;
+            let seconds = begin.elapsed().as_secs_f64();
+            let left = seconds / done as f64 * (arguments.updates - done) as f64;
+            let held = if arguments.hold_out > 0.0 && done % (4 * report) == 0 {
+                format!(", held out {:.4}", held_out(training.network()))
+            } else {
+                String::new()
+            };
+            eprintln!(
+                "{done:>6}/{} loss {loss:.4}{held}, {seconds:.0} s, {left:.0} s to go",
+                arguments.updates
+            );
+        }
+        if begin.elapsed().as_secs() >= arguments.limit {
+            eprintln!("stopped by --limit after {done} of {} updates", arguments.updates);
+            break;
+        }
+    }
+    if arguments.hold_out > 0.0 {
+        for (part, kept) in parts.iter().zip(&kept) {
+            if let Some(score) = score(training.network(), &part.lesson, *kept) {
+                eprintln!("  {:<24} {score:.4}", part.trace.name);
+            }
+        }
+    }
+    let network = training.network();
+    let sidecar = Sidecar {
+        core: match arguments.core {
+            Core::Gru => "gru",
+            Core::Lstm => "lstm",
+        },
+        hidden: network.settings().hidden,
+        parameters: network.count(),
+        seed: arguments.seed,
+        updates: done,
+        planned_updates: arguments.updates,
+        loss,
+        saw: parts
+            .iter()
+            .zip(&kept)
+            .map(|(p, kept)| Saw {
+                trace: p.trace.name.clone(),
+                bins: *kept,
+                until: p.trace.time(p.first + kept.saturating_sub(1)),
+            })
+            .collect(),
+    };
+    let write = |path: &PathBuf, bytes: &[u8]| {
+        fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+    };
+    write(&arguments.out, &network.save())?;
+    write(&arguments.out.with_extension("json"), serde_json::to_string_pretty(&sidecar)?.as_bytes())
+}

@@ -1,0 +1,3 @@
+//! `cargo xtask train`: traces in, a network's weights and what it saw out.
+
+pub mod data;
