@@ -3,7 +3,7 @@
 use crate::histogram::BUCKETS;
 
 /// Number of this layout; the object carries it in [`ABI_MARKER`].
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// What stands in front of the ABI number (decimal, ended by a zero byte) in an object.
 pub const ABI_MARKER: &[u8; 20] = b"prescale-kernel-abi=";
@@ -29,11 +29,10 @@ pub mod reason {
     pub const UNEXPECTED_RESPONSE: u32 = 2;
     pub const MID_STREAM: u32 = 3;
     pub const NO_MEMORY: u32 = 4;
-    pub const NO_SOCKET: u32 = 5;
-    pub const PIPELINE_OVERFLOW: u32 = 6;
-    pub const UNPARSED: u32 = 7;
-    pub const TLS: u32 = 8;
-    pub const HTTP2: u32 = 9;
+    pub const PIPELINE_OVERFLOW: u32 = 5;
+    pub const UNPARSED: u32 = 6;
+    pub const TLS: u32 = 7;
+    pub const HTTP2: u32 = 8;
 }
 
 /// One pod's counters on one shard; all only ever grow (wrapping), except when the agent resets the slot.

@@ -47,7 +47,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut cluster =
         Cluster::new(ClusterSettings { clock_speed: clock.speed(), ..ClusterSettings::default() });
     if let Some(path) = &flags.history {
-        import(&mut cluster, &clock, path).with_context(|| format!("--history {}", path.display()))?;
+        import(&mut cluster, &clock, path, &shutdown)
+            .with_context(|| format!("--history {}", path.display()))?;
     }
     let metrics = Arc::new(Metrics::default());
     let parts = Parts { cluster, clock, target, metrics: Arc::clone(&metrics) };
@@ -73,7 +74,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 /// Largest history file: `history::MAX_LINES` lines of usual length.
 const MAX_HISTORY_BYTES: u64 = 512 * 1024 * 1024;
 
-fn import(cluster: &mut Cluster, clock: &Clock, path: &Path) -> anyhow::Result<()> {
+fn import(cluster: &mut Cluster, clock: &Clock, path: &Path, shutdown: &Shutdown) -> anyhow::Result<()> {
     let began = Instant::now();
     let file = File::open(path).context("can't open it")?;
     let bytes = file.metadata().context("can't read it")?.len();
@@ -81,6 +82,10 @@ fn import(cluster: &mut Cluster, clock: &Clock, path: &Path) -> anyhow::Result<(
     let history = history::read(BufReader::new(file))?;
     let read = began.elapsed();
     for (id, bins) in &history {
+        // A workload takes a second or two; nobody waits longer for the end.
+        if shutdown.is_requested() {
+            return Ok(());
+        }
         let began = Instant::now();
         cluster.import(clock.now(), id, &bins.bins);
         tracing::info!(

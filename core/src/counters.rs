@@ -35,8 +35,6 @@ pub enum Unaccounted {
     MidStream,
     /// No memory for the socket's or the listener's state.
     NoMemory,
-    /// The packet had no socket, or one that is not TCP.
-    NoSocket,
     /// More requests were pipelined than the queue holds.
     PipelineOverflow,
     /// The message could not be followed (upgrade, malformed head, head over the limit).
@@ -46,6 +44,56 @@ pub enum Unaccounted {
     /// A new connection speaks HTTP/2 (prior knowledge), which is not read yet.
     Http2,
 }
+
+impl Unaccounted {
+    /// Every reason, in the kernel's order.
+    pub const ALL: [Self; 9] = [
+        Self::NotHttp,
+        Self::SequenceGap,
+        Self::UnexpectedResponse,
+        Self::MidStream,
+        Self::NoMemory,
+        Self::PipelineOverflow,
+        Self::Unparsed,
+        Self::Tls,
+        Self::Http2,
+    ];
+
+    /// As metrics and documents name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotHttp => "not_http",
+            Self::SequenceGap => "sequence_gap",
+            Self::UnexpectedResponse => "unexpected_response",
+            Self::MidStream => "mid_stream",
+            Self::NoMemory => "no_memory",
+            Self::PipelineOverflow => "pipeline_overflow",
+            Self::Unparsed => "unparsed",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+const _: () = {
+    use prescale_agent_ebpf::layout::reason;
+    let kernel = [
+        reason::NOT_HTTP,
+        reason::SEQUENCE_GAP,
+        reason::UNEXPECTED_RESPONSE,
+        reason::MID_STREAM,
+        reason::NO_MEMORY,
+        reason::PIPELINE_OVERFLOW,
+        reason::UNPARSED,
+        reason::TLS,
+        reason::HTTP2,
+    ];
+    let mut i = 0;
+    while i < kernel.len() {
+        assert!(kernel[i] as usize == i && Unaccounted::ALL[i] as usize == i);
+        i += 1;
+    }
+};
 
 /// Length of the array of [`Unaccounted`] reasons; room for more.
 pub const REASONS: usize = 16;

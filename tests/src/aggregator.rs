@@ -18,6 +18,7 @@ use prescale_shell::client::{self, Client};
 use prescale_shell::http::{Method, Request, Response, StatusCode, json, query, segments, text};
 use prescale_shell::server;
 use prescale_shell::signals::{Shutdown, Trigger};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
 use crate::binaries::binary;
@@ -95,8 +96,8 @@ impl Aggregator {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg(self.pid().to_string()).status().expect("kill runs");
-        assert!(status.success());
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("the aggregator runs");
     }
 
     /// Waits for its end.

@@ -58,7 +58,9 @@ async fn load_becomes_replicas_with_reasons_and_only_where_it_may() {
     let detail = under_load(&aggregator, &mut agent, 45.0, "the API's account", async || {
         let detail = aggregator.json("/api/v1/workloads/shop/web").await?;
         let measured = detail["load"]["load_rps"].as_f64().is_some_and(|load| (40.0..50.0).contains(&load));
-        if measured && detail["decisions"][0]["outcome"] == "applied" {
+        // The first bin of the timeline ends some seconds in.
+        let drawn = detail["timeline"].as_array().is_some_and(|bins| !bins.is_empty());
+        if measured && drawn && detail["decisions"][0]["outcome"] == "applied" {
             Ok(detail)
         } else {
             Err(detail.to_string())
@@ -86,7 +88,6 @@ async fn load_becomes_replicas_with_reasons_and_only_where_it_may() {
     // The page asks for as much of the past as it shows.
     let trimmed = aggregator.json("/api/v1/workloads/shop/web?timeline_seconds=0").await.unwrap();
     assert!(trimmed["timeline"].as_array().unwrap().len() <= 1);
-    assert!(!detail["timeline"].as_array().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use prescale_shell::clock::Clock;
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
 use prescale_tests::binaries::binary;
+use rustix::process::{Pid, Signal, kill_process};
 
 struct Directory(PathBuf);
 
@@ -104,4 +106,36 @@ async fn a_history_gives_a_forecast_before_the_first_report() {
     }
     // Nothing has been measured: the history alone must not write.
     assert_eq!(target.writes(), []);
+}
+
+#[test]
+fn sigterm_while_history_is_imported_ends_it_within_a_workload() {
+    const WORKLOADS: usize = 50;
+    let directory = Directory::new("stopped");
+    let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
+    let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
+    for workload in 0..WORKLOADS {
+        for minute in (0..2 * 1440).rev() {
+            writeln!(text, "shop,web-{workload},{},100", now - minute * 60).unwrap();
+        }
+    }
+    let history = directory.file("history.csv", &text);
+    let mut aggregator = Command::new(binary("prescale-aggregator"))
+        .args(["--target", "local=127.0.0.1:1", "--listen", "127.0.0.1:0", "--history", &history])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut imported = 0;
+    for line in BufReader::new(aggregator.stderr.take().unwrap()).lines().map(Result::unwrap) {
+        if !line.contains("imported the history of shop/web-") {
+            continue;
+        }
+        if imported == 0 {
+            let pid = i32::try_from(aggregator.id()).ok().and_then(Pid::from_raw).unwrap();
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+        imported += 1;
+    }
+    assert!(aggregator.wait().unwrap().success(), "a stop that was asked for is a success");
+    assert!((1..WORKLOADS).contains(&imported), "{imported} of {WORKLOADS} workloads were imported");
 }

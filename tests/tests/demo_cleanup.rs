@@ -1,9 +1,9 @@
 //! However the demo ends, nothing of it stays: no process, no control group, no file.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use prescale_tests::binaries::binary;
@@ -25,7 +25,8 @@ impl Demo {
         let mut command = Command::new(&program);
         command.arg("--bin-dir").arg(program.parent().expect("a program is in a directory"));
         command.arg("--object").arg(object).args(["--headless", "--policies", "hpa65", "--duration", "120s"]);
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("the demo starts");
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the demo starts");
         let out = process.stdout.take().expect("its output is a pipe");
         Self { process, lines: BufReader::new(out).lines() }
     }
@@ -46,6 +47,30 @@ impl Demo {
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("the demo runs");
+    }
+
+    /// Waits for its end.
+    fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("its status") {
+                return status;
+            }
+            if Instant::now() >= deadline {
+                // Its guard cleans up behind it.
+                self.process.kill().expect("the demo runs");
+                panic!("the demo still ran after {LIMIT:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it said on standard error until its end.
+    fn errors(&mut self) -> String {
+        let mut said = String::new();
+        let errors = self.process.stderr.as_mut().expect("its errors are a pipe");
+        errors.read_to_string(&mut said).expect("the demo speaks UTF-8");
+        said
     }
 
     /// What it owns on this machine.
@@ -105,8 +130,7 @@ fn ends_cleanly(signal: Signal) {
     // Two workers at least, the agent and the aggregator.
     assert!(processes.len() >= 4, "this test looks at the wrong processes: {processes:?}");
     demo.signal(signal);
-    let status = demo.process.wait().expect("its status");
-    assert!(!status.success(), "a demo that was cut off is no success");
+    assert!(!demo.ended().success(), "a demo that was cut off is no success");
     assert_nothing_stays(&belongings, &processes);
 }
 
@@ -120,4 +144,21 @@ fn nothing_stays_after_kill_9() {
 #[ignore = "needs root and the eBPF object: run by `cargo xtask test`"]
 fn nothing_stays_after_ctrl_c() {
     ends_cleanly(Signal::INT);
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: run by `cargo xtask test`"]
+fn a_demo_whose_agent_dies_says_so_and_ends() {
+    let mut demo = Demo::start();
+    demo.under_load();
+    let (belongings, processes) = (demo.belongings(), demo.processes());
+    let agent = processes.iter().copied().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "prescale-agent")
+    });
+    let agent = agent.and_then(|pid| Pid::from_raw(pid as i32)).expect("the agent runs");
+    kill_process(agent, Signal::KILL).expect("the agent runs");
+    assert!(!demo.ended().success(), "a run without its agent is no success");
+    assert_nothing_stays(&belongings, &processes);
+    let said = demo.errors();
+    assert!(said.contains("prescale-agent has ended (signal: 9"), "it said {said:?}");
 }

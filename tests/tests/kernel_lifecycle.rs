@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use prescale_agent::kernel::Kernel;
+use prescale_agent_ebpf::layout::ABI;
 use prescale_tests::binaries::binary;
 use prescale_tests::kernel::client::load;
 use prescale_tests::kernel::pod::{self, Pod, describe, read_until};
@@ -87,7 +88,7 @@ fn each_lack_is_one_sentence() {
     std::fs::write(&file, other).expect("a file can be written");
     let unfit = error(Kernel::load(&file, 1));
     std::fs::remove_file(&file).expect("a file can be removed");
-    assert!(unfit.contains("its ABI is 9, expected 1"), "{unfit}");
+    assert!(unfit.contains(&format!("its ABI is 9, expected {ABI}")), "{unfit}");
 
     let mut kernel = pod::load();
     let mut attach =

@@ -48,7 +48,7 @@ static SHARD_BITS: u32 = 0;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "prescale_abi")]
 #[used]
-static ABI_NUMBER: [u8; 24] = *b"prescale-kernel-abi=1\0\0\0";
+static ABI_NUMBER: [u8; 24] = *b"prescale-kernel-abi=2\0\0\0";
 
 #[cgroup_skb(ingress)]
 pub fn ingress(context: SkBuffContext) -> i32 {

@@ -90,9 +90,9 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, pods: &[PodView<'_>]) -> fmt::R
     let each = measured().map(|(pod, counters)| (labels(pod).to_vec(), counters.in_flight() as f64));
     gauge(encoder, "prescale_http_server_active_requests", "Started, neither finished nor aborted", each)?;
     let each = measured().flat_map(|(pod, counters)| {
-        REASONS.iter().filter_map(move |(reason, name)| {
-            let labels = [&labels(pod)[..], &[("reason", *name)]].concat();
-            let count = counters.unaccounted[*reason as usize];
+        Unaccounted::ALL.into_iter().filter_map(move |reason| {
+            let labels = [&labels(pod)[..], &[("reason", reason.name())]].concat();
+            let count = counters.unaccounted[reason as usize];
             (count > 0).then_some((labels, count))
         })
     });
@@ -274,17 +274,6 @@ const CLASSES: [(StatusClass, &str); 6] = [
     (StatusClass::Redirection, "3xx"),
     (StatusClass::ClientError, "4xx"),
     (StatusClass::ServerError, "5xx"),
-];
-
-const REASONS: [(Unaccounted, &str); 8] = [
-    (Unaccounted::NotHttp, "not_http"),
-    (Unaccounted::SequenceGap, "sequence_gap"),
-    (Unaccounted::UnexpectedResponse, "unexpected_response"),
-    (Unaccounted::MidStream, "mid_stream"),
-    (Unaccounted::NoMemory, "no_memory"),
-    (Unaccounted::NoSocket, "no_socket"),
-    (Unaccounted::PipelineOverflow, "pipeline_overflow"),
-    (Unaccounted::Unparsed, "unparsed"),
 ];
 
 pub(super) const STATES: [(PodState, &str); 8] = [

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -101,7 +101,7 @@ impl Instruments {
     ///
     /// # Errors
     /// They don't by `deadline`, or a program has ended; the end of its log is in the error.
-    pub async fn ready(&mut self, pods: usize, deadline: Instant) -> Result<()> {
+    pub async fn ready(&self, pods: usize, deadline: Instant) -> Result<()> {
         loop {
             self.check()?;
             let state = match self.view().await {
@@ -129,7 +129,7 @@ impl Instruments {
     ///
     /// # Errors
     /// One has ended; the end of its log is in the error.
-    pub fn check(&mut self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.aggregator.check()?;
         self.agent.check()
     }
@@ -259,7 +259,8 @@ fn token_text() -> Result<String> {
 #[derive(Debug)]
 pub struct Program {
     name: &'static str,
-    process: Child,
+    // Whoever only wants to know whether it still runs has to reap it for that.
+    process: Mutex<Child>,
     group: String,
     directories: Vec<PathBuf>,
     log: PathBuf,
@@ -291,8 +292,8 @@ impl Program {
         Ok(Starting { name, command, group, directories, log })
     }
 
-    fn check(&mut self) -> Result<()> {
-        match self.process.try_wait()? {
+    fn check(&self) -> Result<()> {
+        match self.process.lock().unwrap_or_else(PoisonError::into_inner).try_wait()? {
             None => Ok(()),
             Some(status) => bail!("{} has ended ({status}):\n{}", self.name, self.log_end()),
         }
@@ -311,11 +312,12 @@ impl Program {
     /// It does not end in time or not with success.
     pub async fn stop(mut self) -> Result<()> {
         self.check()?;
-        if let Some(pid) = self.process.id().and_then(|pid| Pid::from_raw(pid as i32)) {
+        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = process.id().and_then(|pid| Pid::from_raw(pid as i32)) {
             // It may end by itself in between; the status then tells.
             let _ = kill_process(pid, Signal::TERM);
         }
-        let ended = tokio::time::timeout(STOP_LIMIT, self.process.wait()).await;
+        let ended = tokio::time::timeout(STOP_LIMIT, process.wait()).await;
         let name = self.name;
         let status =
             ended.map_err(|_| anyhow!("{name} still runs {} s after SIGTERM", STOP_LIMIT.as_secs()))??;
@@ -328,6 +330,6 @@ impl Starting {
     fn start(mut self) -> Result<Program> {
         let process = self.command.spawn().with_context(|| format!("starting {}", self.name))?;
         let Self { name, group, directories, log, .. } = self;
-        Ok(Program { name, process, group, directories, log })
+        Ok(Program { name, process: Mutex::new(process), group, directories, log })
     }
 }

@@ -53,7 +53,7 @@ pub async fn run(
     let began = Instant::now();
     let starts = began + stage.start_up() + LEAD_IN;
     supervisor.scale(replicas, None).map_err(|_| anyhow!("nobody else scales yet"))?;
-    let mut instruments = Instruments::start(stage, number, target, &id, starts)?;
+    let instruments = Instruments::start(stage, number, target, &id, starts)?;
     supervisor.wait(stage.start_up() + LEAD_IN, |census| census.ready == replicas).await?;
     instruments.ready(replicas as usize, starts).await?;
 
@@ -135,6 +135,7 @@ async fn watch(
     let mut busy = Busy::start()?;
     let mut progress = starts + PROGRESS;
     loop {
+        instruments.check()?;
         watched.agent_memory_bytes =
             watched.agent_memory_bytes.max(instruments.agent_memory_bytes(&stage.groups)?);
         watched.first_forecast = instruments.first_forecast().await?;
