@@ -83,6 +83,8 @@ pub mod inward {
     pub const ACCEPTED: u32 = 128;
     /// Opened by the pod.
     pub const OPENED_BY_POD: u32 = 256;
+    /// With `STRANGER`: the pod is surely the server, by its port.
+    pub const SERVED: u32 = 512;
 }
 
 /// State of the direction from the pod.

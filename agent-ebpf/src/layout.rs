@@ -70,8 +70,10 @@ pub struct Totals {
     pub bytes_received: u64,
     /// Connections that carried payload.
     pub opened: u64,
+    /// Payload bytes that arrived on connections whose requests can't be read: TLS, HTTP/2, after an upgrade.
+    pub bytes_unread: u64,
     /// Room up to the cache line.
-    pub spare: [u64; 4],
+    pub spare: [u64; 3],
     /// Unaccounted traffic, by [`reason`].
     pub reasons: [u32; REASONS],
     /// Arrival to first byte of the final response.

@@ -185,8 +185,12 @@ pub struct Counters {
     pub aborts: u64,
     /// Integral over time of the number of requests in flight, nanoseconds.
     pub in_flight_integral_ns: u64,
-    /// Payload bytes received and sent.
+    /// Payload bytes received.
     pub bytes_received: u64,
+    /// Payload bytes received on connections whose requests can't be read (TLS, HTTP/2, after an upgrade); with those
+    /// of connections that were open before the attach and have shown no request yet, which are not in
+    /// [`Self::bytes_received`].
+    pub bytes_unread: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Connections that carried payload.

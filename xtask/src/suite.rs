@@ -27,7 +27,8 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Unit and property tests, the simulator, tidy: no root, no kernel.
 pub fn plain() -> Result<()> {
-    run::run(&mut run::cargo(&["test", "--workspace"]))
+    // Documentation here has no code to run: `--all-targets` leaves it out.
+    run::run(&mut run::cargo(&["test", "--workspace", "--all-targets"]))
 }
 
 /// The tests that load the eBPF program, with the real binaries beside them.

@@ -151,7 +151,11 @@ unsafe fn meet(skb: *mut __sk_buff, s: &Segment) {
             (*c).outward = 0;
             add(&raw mut (*t).opened, 1);
         } else {
-            (*c).inward = inward::LIVE | inward::LOST | inward::STRANGER;
+            // Whose end it is shows only in the port: one that the pod states, or one that no kernel lends to clients
+            // (`ip_local_port_range` begins at 32768).
+            let served = (*pod).ports_used > 0 || (*socket).src_port < 32_768;
+            let served = if served { inward::SERVED } else { 0 };
+            (*c).inward = inward::LIVE | inward::LOST | inward::STRANGER | served;
             (*c).outward = outward::LOST;
             (*c).next_in = s.sequence;
         }
@@ -251,6 +255,7 @@ unsafe fn read(skb: *mut __sk_buff, c: *mut Connection, t: *mut Totals, s: &Segm
         if state & inward::OPAQUE != 0 {
             (*c).next_in = end;
             add(&raw mut (*t).bytes_received, p.advance as u64);
+            add(&raw mut (*t).bytes_unread, p.advance as u64);
             return;
         }
         if p.hole > 0 && state & inward::LOST == 0 {
@@ -295,6 +300,9 @@ unsafe fn read(skb: *mut __sk_buff, c: *mut Connection, t: *mut Totals, s: &Segm
         }
         if (*c).inward & inward::STRANGER == 0 {
             add(&raw mut (*t).bytes_received, received as u64);
+        }
+        if (*c).inward & (inward::OPAQUE | inward::SERVED) != 0 {
+            add(&raw mut (*t).bytes_unread, received as u64);
         }
         let inside = (*c).framer_in.phase != phase::START || (*c).remaining_in > 0;
         (*c).inward = if inside { (*c).inward | inward::BUSY } else { (*c).inward & !inward::BUSY };
@@ -391,7 +399,7 @@ unsafe fn recognise(walk: *mut Walk) {
             blame(t, reason::MID_STREAM);
             add(&raw mut (*t).opened, 1);
         }
-        (*c).inward &= !(inward::STRANGER | inward::LOST);
+        (*c).inward &= !(inward::STRANGER | inward::SERVED | inward::LOST);
         let socket = (*(*walk).skb).__bindgen_anon_2.sk;
         push(c, t, socket, start);
     }
@@ -421,9 +429,8 @@ unsafe fn make_opaque(c: *mut Connection, t: *mut Totals, reason: u32) -> i64 {
     unsafe {
         (*c).framer_in.reset();
         if (*c).inward & inward::STRANGER != 0 {
-            // Perhaps the pod opened it: nothing is known.
-            (*c).inward = inward::IGNORED;
-            return 1;
+            // Only clients send what tells a stranger's protocol: the pod is the server.
+            add(&raw mut (*t).opened, 1);
         }
         blame(t, reason);
         (*c).opaque_reason = reason;

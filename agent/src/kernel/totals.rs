@@ -46,7 +46,8 @@ pub(super) fn empty(generation: u32) -> Box<Totals> {
         sum_start_ns: 0,
         bytes_received: 0,
         opened: 0,
-        spare: [0; 4],
+        bytes_unread: 0,
+        spare: [0; 3],
         reasons: [0; REASONS],
         first_byte: [0; BUCKETS],
         last_byte: [[0; BUCKETS]; CLASSES],
@@ -114,6 +115,7 @@ fn add_shard(sum: &mut Totals, shard: &Totals) {
         (&mut sum.sum_start_ns, shard.sum_start_ns),
         (&mut sum.bytes_received, shard.bytes_received),
         (&mut sum.opened, shard.opened),
+        (&mut sum.bytes_unread, shard.bytes_unread),
     ];
     for (total, word) in words {
         *total = total.wrapping_add(word);
@@ -135,6 +137,7 @@ impl Widened {
         counters.starts = sum.starts;
         counters.aborts = sum.aborts;
         counters.bytes_received = sum.bytes_received;
+        counters.bytes_unread = sum.bytes_unread;
         counters.bytes_sent = sum.bytes_sent;
         counters.connections_opened = sum.opened;
         counters.connections_closed = sum.closed;

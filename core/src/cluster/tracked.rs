@@ -256,6 +256,7 @@ impl Tracked {
             Some(Hold::NoReports) => Data::Hold(HoldCause::Missing),
             Some(Hold::Stale { .. }) => Data::Hold(HoldCause::Stale),
             Some(Hold::NotMeasurable { .. }) => Data::Hold(HoldCause::Partial),
+            Some(Hold::Unread { .. }) => Data::Hold(HoldCause::Unread),
             Some(Hold::Clock { .. } | Hold::Counters { .. } | Hold::FarFromSiblings { .. }) => {
                 Data::Hold(HoldCause::Impossible)
             }

@@ -119,6 +119,16 @@ pub enum Hold {
         /// Why.
         reason: NotMeasurable,
     },
+    /// Much of what the pods receive is on connections whose requests can't be read.
+    #[error(
+        "{:.0} % of the bytes that the pods receive are TLS, HTTP/2, WebSocket or no HTTP, so their load is not known; \
+         name the plain HTTP port if there is one",
+        .share * 100.0
+    )]
+    Unread {
+        /// Of the bytes received.
+        share: f64,
+    },
     /// A node's clock is impossibly far from ours; its reports are not used.
     #[error("clock of node {node} is off by {off_seconds} s{}", .unit.map_or("", |u| u.hint()))]
     Clock {

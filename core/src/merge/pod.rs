@@ -65,6 +65,8 @@ struct Reading {
     errors: u64,
     integral_ns: u64,
     in_flight: u64,
+    received: u64,
+    unread: u64,
 }
 
 /// What a pod did between two readings, per second of the kernel's clock.
@@ -139,6 +141,8 @@ impl PodMerge {
             errors: counters.finishes[StatusClass::ServerError as usize],
             integral_ns: counters.in_flight_integral_ns,
             in_flight: counters.in_flight(),
+            received: counters.bytes_received,
+            unread: counters.bytes_unread,
         };
         if !self.fits(&reading) || self.attaches.get(&key).is_some_and(|known| !known.fits(&totals, &reading))
         {
@@ -215,6 +219,19 @@ impl PodMerge {
     /// Requests in flight at the newest reading.
     pub(super) fn in_flight(&self) -> u64 {
         self.readings.back().map_or(0, |r| r.in_flight)
+    }
+
+    /// Bytes that it received over its readings, half a minute, and how many of them on connections whose requests
+    /// can't be read.
+    pub(super) fn received(&self) -> (u64, u64) {
+        let (mut received, mut unread) = (0u64, 0u64);
+        for (a, b) in self.readings.iter().zip(self.readings.iter().skip(1)).filter(|(a, b)| a.key == b.key) {
+            let unread_here = b.unread.saturating_sub(a.unread);
+            unread = unread.saturating_add(unread_here);
+            // Bytes of connections that are older than the attach are only among the unread.
+            received = received.saturating_add(b.received.saturating_sub(a.received).max(unread_here));
+        }
+        (received, unread)
     }
 
     /// What it did up to its newest reading; `None` before a second one.

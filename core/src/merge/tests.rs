@@ -290,6 +290,33 @@ fn impossible_counters_are_not_taken() {
 }
 
 #[test]
+fn traffic_that_can_not_be_read_holds_for_five_minutes() {
+    let mut merge = two_pods(20);
+    let mut tell = |seconds: f64, received: u64, unread: u64| {
+        for (node, uid, rate) in [("n1", "a", 60.0), ("n2", "b", 40.0)] {
+            let mut pod = pod(uid, seconds, rate);
+            let counters = pod.counters.as_mut().unwrap();
+            (counters.bytes_received, counters.bytes_unread) = (received, unread);
+            merge.report(at(seconds), &report(node, seconds, vec![pod])).unwrap();
+        }
+        merge.demand(at(seconds), &web()).unwrap().hold
+    };
+    // A probe over TLS now and then is no traffic.
+    assert_eq!(tell(21.5, 100_000, 9_000), None);
+    let hold = tell(22.5, 200_000, 50_000);
+    assert_eq!(hold, Some(Hold::Unread { share: 0.25 }));
+    assert!(hold.unwrap().to_string().starts_with("25 % of the bytes that the pods receive are TLS"));
+    // It is over once it is half a minute gone from the readings, and five minutes more.
+    let mut last = None;
+    let over = (23..400).find(|s| {
+        let before =
+            std::mem::replace(&mut last, tell(f64::from(*s) + 0.5, 200_000 + *s as u64 * 1000, 50_000));
+        before.is_some() && last.is_none()
+    });
+    assert!(over.is_some_and(|s| (322..=360).contains(&s)), "{over:?}");
+}
+
+#[test]
 fn a_ready_pod_that_can_not_be_measured_holds() {
     let mut merge = two_pods(20);
     let mut lost = pod("b", 21.3, 40.0);

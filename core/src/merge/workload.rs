@@ -7,7 +7,7 @@ use super::node::NodeState;
 use super::pod::{Key, PodMerge, Rates, Taken};
 use super::{MAX_UNKNOWN_PODS, MergeSettings, RETIRE_SECONDS, local};
 use crate::counters::Histogram;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::units::{Concurrency, RequestsPerSecond};
 use crate::wire::{Censored, NodeReport, PodReport, PodState};
 use crate::world::{PodPhase, WorkloadId, WorkloadState};
@@ -29,6 +29,11 @@ const MIN_NODES: usize = 3;
 const NEW_POD_SECONDS: f64 = 120.0;
 /// Impossible counters hold for so long, seconds; a pod that keeps sending them renews it.
 const IMPOSSIBLE_SECONDS: f64 = 30.0;
+/// With this share of the received bytes on connections whose requests can't be read, the load is not known: those that
+/// can be read say too little. Below it, the plan's margins cover what is missing.
+const UNREAD_SHARE: f64 = 0.1;
+/// It holds for so long after, seconds: as long as Kubernetes' own default for scaling in looks back.
+const UNREAD_SECONDS: f64 = 300.0;
 /// Most seconds that are closed by one call; older ones are gaps.
 const MAX_SECONDS: i64 = 600;
 
@@ -44,6 +49,8 @@ pub(super) struct WorkloadMerge {
     next_second: Option<i64>,
     /// Nodes whose pods are far above their siblings.
     far: BTreeSet<String>,
+    /// When too much of what the pods received could not be read, and its share.
+    unread: Option<(Mono, f64)>,
 }
 
 impl WorkloadMerge {
@@ -150,6 +157,11 @@ impl WorkloadMerge {
         let freshness = if ready.is_empty() { 1.0 } else { fresh as f64 / ready.len() as f64 };
         let views = views(now, id, settings, nodes, &loads, &self.far);
         let hold = hold(now, settings, nodes, &loads, (fresh, ready.len()), &far);
+        if let Some(share) = unread_share(&loads).filter(|share| *share >= UNREAD_SHARE) {
+            self.unread = Some((now.mono, share));
+        }
+        let unread = self.unread.filter(|(at, _)| now.mono.seconds_since(*at) < UNREAD_SECONDS);
+        let hold = hold.or(unread.map(|(_, share)| Hold::Unread { share }));
         let window = self.latency.iter().fold(Histogram::default(), |mut sum, (_, slot)| {
             sum.add(slot);
             sum
@@ -358,6 +370,14 @@ fn hold(
         ready,
         within_seconds: settings.fresh_seconds,
     })
+}
+
+/// Of the bytes that the heard pods received lately, the share on connections whose requests can't be read.
+fn unread_share(loads: &[Load<'_>]) -> Option<f64> {
+    let heard = loads.iter().filter(|(.., rates)| rates.is_some()).map(|(_, pod, _)| pod.received());
+    let (received, unread) =
+        heard.fold((0.0, 0.0), |(r, u), (received, unread)| (r + received as f64, u + unread as f64));
+    (received > 0.0).then(|| unread / received)
 }
 
 /// Nodes whose ready pods do far more, or far less, than their siblings on the other nodes, and the ratio.

@@ -140,6 +140,7 @@ pub(crate) fn held() -> impl Strategy<Value = Data> {
         HoldCause::Missing,
         HoldCause::Stale,
         HoldCause::Partial,
+        HoldCause::Unread,
         HoldCause::Impossible,
         HoldCause::WarmingUp,
     ];

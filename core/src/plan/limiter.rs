@@ -36,7 +36,7 @@ pub enum Limiter {
 
 impl Limiter {
     /// All limiters in the order in which they have their say, each hold once.
-    pub const ORDER: [Self; 22] = [
+    pub const ORDER: [Self; 23] = [
         Self::ScaledToZero,
         Self::Forecast,
         Self::ReactiveFloor,
@@ -50,6 +50,7 @@ impl Limiter {
         Self::Hold(HoldCause::Missing),
         Self::Hold(HoldCause::Stale),
         Self::Hold(HoldCause::Partial),
+        Self::Hold(HoldCause::Unread),
         Self::Hold(HoldCause::Impossible),
         Self::Hold(HoldCause::WarmingUp),
         Self::Hold(HoldCause::NoForecast),
@@ -129,6 +130,8 @@ pub enum HoldCause {
     Stale,
     /// Some ready pods are not measured.
     Partial,
+    /// Much of the traffic is on connections whose requests can't be read.
+    Unread,
     /// Measurements contradict each other or time.
     Impossible,
     /// Prescale has watched this workload for too short a time.
@@ -148,6 +151,7 @@ impl HoldCause {
             Self::Missing => "data_missing",
             Self::Stale => "data_stale",
             Self::Partial => "data_partial",
+            Self::Unread => "data_unread",
             Self::Impossible => "data_impossible",
             Self::WarmingUp => "warming_up",
             Self::NoForecast => "no_forecast",
@@ -165,6 +169,9 @@ impl HoldCause {
             Self::Missing => "No agent has measured this workload yet. Replicas stay.",
             Self::Stale => "Reports have stopped. Replicas don't shrink.",
             Self::Partial => "Some ready pods are not measured. Replicas don't shrink.",
+            Self::Unread => {
+                "Much of the traffic is TLS, HTTP/2, WebSocket or no HTTP, so the load is not known. Replicas don't shrink."
+            }
             Self::Impossible => "Measurements contradict each other or the time. Replicas don't shrink.",
             Self::WarmingUp => "Prescale has not watched this workload for long enough to shrink it.",
             Self::NoForecast => "There is no forecast that reaches far enough. Replicas don't shrink.",

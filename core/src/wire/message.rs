@@ -132,6 +132,8 @@ pub(super) struct Counters {
     /// Per status class; trailing empty ones left out.
     #[prost(message, repeated, tag = "13")]
     pub(super) last_byte: Vec<Histogram>,
+    #[prost(uint64, tag = "14")]
+    pub(super) bytes_unread: u64,
 }
 
 /// The buckets that are not 0, ascending: how far each is beyond the one before, and its count.

@@ -15,6 +15,7 @@ fn counters(seed: u64) -> Counters {
         aborts: 12,
         in_flight_integral_ns: 40_000_000_000_000,
         bytes_received: 900_000_000,
+        bytes_unread: 90_000,
         bytes_sent: 12_000_000_000,
         connections_opened: 50_000,
         connections_closed: 49_900,
