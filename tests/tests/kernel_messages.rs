@@ -225,11 +225,18 @@ fn what_is_no_http_is_named_and_not_counted() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Unaccounted::Tls),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00", Unaccounted::Http2),
     ];
+    let mut unread = 0;
     for (payload, reason) in named {
         let mut connection = scene.connect();
         connection.write(payload);
         let counters = scene.until(|counters| counters.unaccounted[reason as usize] == 1);
         assert_eq!(counters.starts, 0, "{}", describe(&counters));
+        // What it carries from there on is no idleness.
+        unread += payload.len() as u64;
+        scene.until(|counters| counters.bytes_unread == unread);
+        connection.write(&[0; 1000]);
+        unread += 1000;
+        scene.until(|counters| counters.bytes_unread == unread && counters.bytes_received == unread);
     }
     // A switch of protocols ends an exchange, and what follows is not looked at.
     let mut connection = scene.connect();
@@ -240,6 +247,21 @@ fn what_is_no_http_is_named_and_not_counted() {
     let counters = scene.expect([0, 1, 0, 0, 0, 0], 0);
     assert_eq!(counters.unaccounted[Unaccounted::Unparsed as usize], 1);
     assert_eq!(counters.connections_opened, 4);
+    assert_eq!(counters.bytes_unread, unread + get("/200/0/length").len() as u64, "{}", describe(&counters));
+}
+
+#[test]
+#[ignore = "needs root and a kernel with cgroup2; `cargo xtask test` runs it"]
+fn what_was_there_before_and_shows_no_request_is_unread_bytes() {
+    let mut kernel = pod::load();
+    let mut pod = Pod::new();
+    let port = pod.serve(None, "127.0.0.1", &[]);
+    let mut connection = Raw::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    connection.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    connection.write(&[0x17; 1000]);
+    let counters = read_until(&mut kernel, slot, |counters| counters.bytes_unread == 1000);
+    assert_eq!((counters.starts, counters.bytes_received), (0, 0), "{}", describe(&counters));
 }
 
 #[test]

@@ -147,11 +147,12 @@ pub fn read_until(kernel: &mut Kernel, slot: SlotId, done: impl Fn(&Counters) ->
 /// The counters without their histograms, for messages.
 pub fn describe(counters: &Counters) -> String {
     format!(
-        "starts {} finishes {:?} aborts {} received {} sent {} opened {} closed {} retransmits {} unaccounted {:?}",
+        "starts {} finishes {:?} aborts {} received {} unread {} sent {} opened {} closed {} retransmits {} unaccounted {:?}",
         counters.starts,
         counters.finishes,
         counters.aborts,
         counters.bytes_received,
+        counters.bytes_unread,
         counters.bytes_sent,
         counters.connections_opened,
         counters.connections_closed,
