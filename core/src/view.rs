@@ -99,6 +99,8 @@ pub struct Workload {
     pub forecast: Option<Forecast>,
     /// Who says so: each expert's share, per target. Empty before the first forecast was scored.
     pub weights: Vec<Weights>,
+    /// Where the network stands that may take part beside the experts, per grid that has one.
+    pub heads: Vec<Head>,
     /// The newest plan; `null` before the first.
     pub plan: Option<Plan>,
     /// The last decisions, oldest first.
@@ -334,6 +336,34 @@ pub struct ModelWeight {
     pub weight: f64,
     /// Its share of each quantile, in the order of [`Forecast::levels`].
     pub level_weights: [f64; 5],
+}
+
+/// The pooled network beside one grid's experts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Head {
+    /// Length of the grid's bins.
+    pub bin_seconds: u32,
+    /// Whether the forecast is the mixture with it; otherwise it is the experts' alone.
+    pub admitted: bool,
+    /// Records of what it would have gained; judged from 500 on.
+    pub settled: u64,
+    /// Mean gain over the last 500, as a share of the experts' usual pinball loss; `null` before the first verdict.
+    pub gain: Option<f64>,
+    /// The gain's 90 % block-bootstrap interval.
+    pub gain_interval: Option<[f64; 2]>,
+    /// Its share of the mixture's median, per target.
+    pub shares: Vec<HeadShare>,
+}
+
+/// The network's share for one target.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct HeadShare {
+    /// From the origin.
+    pub horizon_seconds: u32,
+    /// The largest load until then, not the load then.
+    pub max_over: bool,
+    /// Its share of the median; the experts have the rest.
+    pub weight: f64,
 }
 
 /// A workload's plan with its reasons.

@@ -16,7 +16,7 @@ const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
 /// combining predictors that specialize*, STOC 1997, §2), so that waking up costs it nothing and gains it nothing.
 #[derive(Clone, Debug)]
 pub struct Combiner {
-    standings: Vec<Standing>,
+    standings: Box<[Standing]>,
     gap: f64,
     /// One minus this is kept of the past each round.
     forget: f32,
@@ -25,8 +25,8 @@ pub struct Combiner {
 
 #[derive(Clone, Copy, Debug)]
 struct Standing {
-    /// Remembered loss above the best expert's.
-    loss: f64,
+    /// Remembered loss above the best expert's; `f32` is exact enough for weights, and there are many of these.
+    loss: f32,
     log_prior: f32,
     weight: f32,
 }
@@ -87,7 +87,8 @@ impl Combiner {
         let keep = 1.0 - f64::from(self.forget);
         self.gap = self.gap * keep + (mean - mix).max(0.0);
         for (i, standing) in self.standings.iter_mut().enumerate() {
-            standing.loss = standing.loss * keep + if is_awake(i) { losses[i] } else { mean };
+            let charged = if is_awake(i) { losses[i] } else { mean };
+            standing.loss = (f64::from(standing.loss) * keep + charged) as f32;
         }
         self.refresh();
     }
@@ -97,12 +98,12 @@ impl Combiner {
     }
 
     fn refresh(&mut self) {
-        let least = self.standings.iter().map(|s| s.loss).fold(f64::INFINITY, f64::min);
+        let least = self.standings.iter().map(|s| s.loss).fold(f32::INFINITY, f32::min);
         let eta = self.eta();
         let mut total = 0.0_f32;
         for standing in &mut self.standings {
             standing.loss -= least;
-            let exponent = if standing.loss == 0.0 { 0.0 } else { -eta * standing.loss };
+            let exponent = if standing.loss == 0.0 { 0.0 } else { -eta * f64::from(standing.loss) };
             let exponent = exponent + f64::from(standing.log_prior);
             standing.weight = if exponent > LEAST.0 { libm::exp(exponent) as f32 } else { LEAST.1 };
             total += standing.weight;

@@ -1,40 +1,22 @@
 //! The ensemble of one workload: experts → residual quantiles → online weights → quantile tracking → [`Forecast`].
 
-use crate::combiner::Combiner;
-use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
+use std::sync::Arc;
+
+use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
-use crate::forecast::{Forecast, Grid, LEVELS, Level, Quantiles, Target};
-use crate::residual::Residuals;
+use crate::forecast::{Forecast, Grid, Level, Quantiles, Target};
+use crate::head::{Head, HeadState};
+use crate::neural::{Network, shipped};
 use crate::scale::LocalScale;
-use crate::tracking::Tracker;
-use crate::window::{Outcome, Window};
+use crate::track::{MAX_EXPERTS, Origin, Track};
+use crate::window::Window;
 
 /// No target reaches further, so that what is kept until it is due stays small: an hour of 10 s bins.
 pub const MAX_STEPS: u32 = 360;
 
-/// So many forecasts of a target are kept until they are due: of longer targets every second, third … origin is
-/// settled. Their windows overlap almost wholly, so nothing is lost but memory and work.
-const MAX_PENDING: u32 = 15;
-
-/// Experts are counted in the bits of a `u32`.
-const MAX_EXPERTS: usize = 31;
-
-/// The bit beside them that says that the season announced a jump.
-const JUMP: u32 = 1 << 31;
-
-/// How many settled forecasts the weights remember, about: two days of minutes, so that
-/// weights have seen every hour of the day and still follow a changed workload within days.
-const MEMORY: f64 = 3000.0;
-
 /// A season that announces this many local scales more than the level alone announces a jump. Of 2, 4 and 8 the first
 /// cost 1 % on FORECAST.md's traces, the others nothing measurable.
 const JUMP_SCALES: f64 = 4.0;
-
-/// What pods are sized by are the upper quantiles; at the lower ones a separate weighting of jumps cost 0.5 %.
-const JUMP_LEVEL: f64 = 0.9;
-
-/// Jumps remembered, in bins: a burst of ten minutes a day makes 50 days of it, an hourly one two days.
-const JUMP_MEMORY: f64 = 500.0;
 
 /// Below this much history only smoothing is trusted: under an hour it wins (FORECAST.md, anchors).
 const SMOOTHING_ONLY_SECONDS: i64 = 3600;
@@ -86,6 +68,7 @@ pub struct Ensemble {
     window: Window,
     scale: LocalScale,
     tracks: Vec<Track>,
+    head: Option<Head>,
     current: Option<Forecast>,
     /// The experts that know the level alone and the daily season, where both take part.
     pair: Option<(usize, usize)>,
@@ -95,59 +78,25 @@ pub struct Ensemble {
     losses: Vec<f64>,
 }
 
-/// Everything that belongs to one target.
-struct Track {
-    target: Target,
-    /// Every so many-th origin's forecast is kept and settled.
-    stride: i64,
-    residuals: Vec<Residuals>,
-    combiners: [Combiner; 5],
-    /// Takes the combiners' place, for all levels, while the season announces a jump.
-    jumps: Combiner,
-    trackers: [Tracker; 5],
-    /// Forecasts that are not yet due, a ring by origin.
-    pending: Vec<Pending>,
-    /// The experts' points beside them, row by row.
-    points: Vec<f32>,
-    expert_losses: Vec<Mean>,
-    loss: Mean,
-    settled: u64,
-    covered: [u64; 5],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    /// The index's low half: rows are reused within the longest target, far sooner than it repeats.
-    origin: u32,
-    /// A bit per expert, and [`JUMP`].
-    awake: u32,
-    scale: f32,
-    /// What was forecast, before the levels were put in order.
-    tracked: [f32; 5],
-}
-
-/// A mean with the weights' memory; a plain one at first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    value: f64,
-    weight: f64,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.weight = self.weight * (1.0 - 1.0 / MEMORY) + 1.0;
-        self.value += (value - self.value) / self.weight;
-    }
-}
-
 impl Ensemble {
-    /// The light ensemble that an agent runs: a few microseconds a bin.
-    pub fn node(grid: Grid, targets: &[Target]) -> Self {
-        Self::cluster(grid, targets)
+    /// The ensemble that the aggregator runs per workload, with the shipped network as its head.
+    pub fn cluster(grid: Grid, targets: &[Target]) -> Self {
+        Self::cluster_with(grid, targets, shipped())
     }
 
-    /// The ensemble that the aggregator runs per workload.
-    pub fn cluster(grid: Grid, targets: &[Target]) -> Self {
+    /// The same with another network as its head. Grids finer than a minute have none: the state of a day of their
+    /// bins would be beyond the budget, and within their few minutes it gains little.
+    pub fn cluster_with(grid: Grid, targets: &[Target], network: Arc<Network<f32>>) -> Self {
+        let mut ensemble = Self::node(grid, targets);
+        if grid.step_seconds >= 60 {
+            ensemble.head = Some(Head::new(network, grid, targets));
+            ensemble.tracks.iter_mut().for_each(Track::add_head);
+        }
+        ensemble
+    }
+
+    /// The light ensemble that an agent runs, a few microseconds a bin: the same experts without a head.
+    pub fn node(grid: Grid, targets: &[Target]) -> Self {
         // Starting weights: the smoothers are rarely far off, a line or the last value often is.
         let mut experts = vec![
             (ModelKind::LastValue, 0.15),
@@ -192,6 +141,7 @@ impl Ensemble {
             window: Window::new(longest + 1),
             scale: LocalScale::new(*grid),
             tracks: targets.iter().map(|&target| Track::new(target, &prior)).collect(),
+            head: None,
             current: None,
             pair: position(ModelKind::TunedSmoothing).zip(position(ModelKind::HoltWinters)),
             first: None,
@@ -211,8 +161,11 @@ impl Ensemble {
         }
         self.window.push(bin);
         if bin.value.is_some() {
-            for track in &mut self.tracks {
-                track.settle(bin.index, &self.window, &mut self.losses);
+            let losses = &mut self.losses;
+            let gains = self.tracks.iter_mut().filter_map(|t| t.settle(bin.index, &self.window, losses));
+            match &mut self.head {
+                Some(head) => head.settle(bin.index, gains),
+                None => gains.for_each(drop),
             }
             self.first.get_or_insert(bin.index);
         }
@@ -220,6 +173,9 @@ impl Ensemble {
             expert.observe(bin);
         }
         self.scale.observe(bin);
+        if let Some(head) = &mut self.head {
+            head.observe(bin);
+        }
         self.predict(bin.index);
     }
 
@@ -233,13 +189,13 @@ impl Ensemble {
         let awake = self.awake();
         self.tracks.iter().flat_map(move |track| {
             Level::ALL.into_iter().flat_map(move |level| {
-                let weights = || track.combiners[level as usize].weights();
+                let weights = || track.weights(level);
                 let total: f64 =
                     weights().enumerate().filter(|(i, _)| awake >> i & 1 == 1).map(|(_, w)| w).sum();
                 self.experts.iter().zip(weights()).enumerate().map(move |(i, (expert, weight))| {
                     let is_awake = awake >> i & 1 == 1;
                     let weight = if is_awake && total > 0.0 { weight / total } else { 0.0 };
-                    Weight { target: track.target, level, model: expert.kind(), weight, awake: is_awake }
+                    Weight { target: track.target(), level, model: expert.kind(), weight, awake: is_awake }
                 })
             })
         })
@@ -247,19 +203,24 @@ impl Ensemble {
 
     /// How each target's forecasts have done.
     pub fn scores(&self) -> impl Iterator<Item = Score> + '_ {
-        self.tracks.iter().map(|track| Score {
-            target: track.target,
-            settled: track.settled,
-            covered: track.covered,
-            loss: track.loss.value,
-        })
+        self.tracks.iter().map(Track::score)
+    }
+
+    /// Where the head stands; `None` if the ensemble has none.
+    pub fn head(&self) -> Option<HeadState> {
+        self.head.as_ref().map(Head::state)
+    }
+
+    /// The head's share of the mixture, per target and level; it counts while the head is admitted.
+    pub fn head_shares(&self) -> impl Iterator<Item = (Target, [f64; 5])> + '_ {
+        self.tracks.iter().filter_map(|track| Some((track.target(), track.head_shares()?)))
     }
 
     /// Mean pinball loss over the levels, with the weights' memory, of each expert for each target.
     pub fn expert_losses(&self) -> impl Iterator<Item = (Target, ModelKind, f64)> + '_ {
         self.tracks.iter().flat_map(|track| {
-            let losses = track.expert_losses.iter();
-            self.experts.iter().zip(losses).map(|(expert, loss)| (track.target, expert.kind(), loss.value))
+            let losses = track.expert_losses();
+            self.experts.iter().zip(losses).map(|(expert, loss)| (track.target(), expert.kind(), loss))
         })
     }
 
@@ -270,13 +231,14 @@ impl Ensemble {
 
     /// Bytes that the ensemble holds, for the memory budget.
     pub fn memory_bytes(&self) -> usize {
-        let tracks: usize = self.tracks.iter().map(Track::heap_bytes).sum();
+        let tracks: usize = self.tracks.iter().map(Track::bytes).sum();
+        let head = self.head.as_ref().map_or(0, Head::heap_bytes);
         let experts: usize = self.experts.iter().map(|e| e.heap_bytes()).sum();
         size_of::<Self>()
             + experts
             + self.window.heap_bytes()
             + tracks
-            + self.tracks.len() * size_of::<Track>()
+            + head
             + (self.points.len() + self.losses.len()) * 8
     }
 
@@ -308,6 +270,7 @@ impl Ensemble {
             expert.predict(&self.targets, points);
         }
         let scale = self.scale.value();
+        let admitted = self.head.as_ref().is_some_and(Head::admitted);
         let current = self.current.get_or_insert_with(|| Forecast {
             origin,
             grid: self.grid,
@@ -323,165 +286,9 @@ impl Ensemble {
                 }
                 _ => false,
             };
-            point.1 = track.forecast(origin, points, (awake, jump), scale);
+            let head = self.head.as_ref().and_then(|head| head.quantiles(t));
+            let origin = Origin { index: origin, awake, jump, scale, head, admitted };
+            point.1 = track.forecast(origin, points);
         }
     }
-}
-
-impl Track {
-    fn new(target: Target, prior: &[f64]) -> Self {
-        let stride = target.steps().div_ceil(MAX_PENDING);
-        let rows = target.steps().div_ceil(stride) as usize;
-        let forget = |memory: f64| (f64::from(stride) / memory) as f32;
-        let empty = Pending { origin: 0, awake: 0, scale: 1.0, tracked: [0.0; 5] };
-        Self {
-            target,
-            stride: i64::from(stride),
-            residuals: vec![Residuals::new(); prior.len()],
-            combiners: std::array::from_fn(|_| Combiner::new(prior, forget(MEMORY))),
-            jumps: Combiner::new(prior, forget(JUMP_MEMORY)),
-            trackers: [Tracker::default(); 5],
-            pending: vec![empty; rows],
-            points: vec![0.0; rows * prior.len()],
-            expert_losses: vec![Mean::default(); prior.len()],
-            loss: Mean::default(),
-            settled: 0,
-            covered: [0; 5],
-        }
-    }
-
-    fn row(&self, origin: i64) -> usize {
-        origin.div_euclid(self.stride).rem_euclid(self.pending.len() as i64) as usize
-    }
-
-    fn forecast(
-        &mut self,
-        origin: i64,
-        points: impl Iterator<Item = f32> + Clone,
-        (awake, jump): (u32, bool),
-        scale: f64,
-    ) -> Quantiles {
-        let mut tracked = [0.0; 5];
-        for (l, tracked) in tracked.iter_mut().enumerate() {
-            let quantiles = points.clone().zip(&self.residuals).map(|(p, r)| quantile(p, scale, r, l));
-            let combiner = if jump && LEVELS[l] >= JUMP_LEVEL { &self.jumps } else { &self.combiners[l] };
-            let mixed = combiner.combine(quantiles, awake).unwrap_or(0.0);
-            *tracked = (mixed + scale * self.trackers[l].correction()).clamp(0.0, VALUE_LIMIT);
-        }
-        if origin.rem_euclid(self.stride) == 0 {
-            let row = self.row(origin);
-            for (kept, point) in self.points[row * self.residuals.len()..].iter_mut().zip(points) {
-                *kept = point;
-            }
-            // Each tracker is settled on its own value: on a sorted one it would be steered by its neighbour's.
-            self.pending[row] = Pending {
-                origin: origin as u32,
-                awake: awake | if jump { JUMP } else { 0 },
-                scale: scale as f32,
-                tracked: tracked.map(|q| q as f32),
-            };
-        }
-        // Crossing quantiles are put in order (Chernozhukov, Fernández-Val, Galichon: Quantile and Probability Curves
-        // Without Crossing, Econometrica 2010: sorting never worsens the loss).
-        tracked.sort_unstable_by(f64::total_cmp);
-        Quantiles::new(tracked).expect("clamped values are finite")
-    }
-
-    fn settle(&mut self, now: i64, window: &Window, losses: &mut [f64]) {
-        let origin = now - i64::from(self.target.steps());
-        let row = self.row(origin);
-        let pending = self.pending[row];
-        if origin.rem_euclid(self.stride) != 0 {
-            return;
-        }
-        // A row that was never written has nobody awake.
-        if pending.origin != origin as u32 || pending.awake == 0 {
-            return;
-        }
-        let outcome = match self.target {
-            Target::At { .. } => window.get(now),
-            Target::MaxOver { .. } => window.max(origin + 1, now),
-        };
-        let truth = match outcome {
-            Outcome::Known(truth) => truth,
-            Outcome::AtLeast(bound) => {
-                // The truth was at least this: a quantile below it was certainly missed. Nothing else is certain,
-                // so nothing else is learned, and nothing ever downwards.
-                for (l, tracker) in self.trackers.iter_mut().enumerate() {
-                    if f64::from(pending.tracked[l]) < bound {
-                        tracker.settle(LEVELS[l], false, self.settled);
-                    }
-                }
-                return;
-            }
-            Outcome::Unknown => return,
-        };
-        let scale = f64::from(pending.scale);
-        let experts = self.residuals.len();
-        let points = &self.points[row * experts..][..experts];
-        if pending.awake & JUMP > 0 {
-            for (i, loss) in losses.iter_mut().enumerate() {
-                let quantiles = (0..5).map(|l| (l, quantile(points[i], scale, &self.residuals[i], l)));
-                *loss = quantiles.map(|(l, q)| pinball(truth, q, LEVELS[l])).sum();
-            }
-            self.jumps.update(losses, pending.awake);
-        }
-        for (l, combiner) in self.combiners.iter_mut().enumerate() {
-            let quantiles = || points.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
-            let mixed = combiner.combine(quantiles(), pending.awake).unwrap_or(0.0);
-            let slope = if truth > mixed {
-                -LEVELS[l]
-            } else if truth < mixed {
-                1.0 - LEVELS[l]
-            } else {
-                0.0
-            };
-            // The gradient trick (Cesa-Bianchi & Lugosi, Prediction, Learning, and Games, 2006, §2.5): charged with
-            // the loss's slope at the combination instead of their own loss, the experts are weighted towards the
-            // best mixture of them, not only the best one.
-            for (loss, quantile) in losses.iter_mut().zip(quantiles()) {
-                *loss = slope * (quantile - mixed);
-            }
-            combiner.update(losses, pending.awake);
-        }
-        let mut own = 0.0;
-        let mut issued = pending.tracked;
-        issued.sort_unstable_by(f32::total_cmp);
-        for l in 0..5 {
-            own += pinball(truth, f64::from(issued[l]), LEVELS[l]) / 5.0;
-            // Values are kept as f32; equality is meant at that precision. Where they are equal (idle hours, exact
-            // repetition) the quantile is right as it is: counting them as covered would wind the correction up.
-            let truth = truth as f32;
-            if truth != pending.tracked[l] {
-                self.trackers[l].settle(LEVELS[l], truth < pending.tracked[l], self.settled);
-            }
-            self.covered[l] += u64::from(truth <= issued[l]);
-        }
-        self.loss.add(own);
-        self.settled += 1;
-        for (i, residuals) in self.residuals.iter_mut().enumerate() {
-            if pending.awake >> i & 1 == 1 {
-                let all: f64 =
-                    (0..5).map(|l| pinball(truth, quantile(points[i], scale, residuals, l), LEVELS[l])).sum();
-                self.expert_losses[i].add(all / 5.0);
-                residuals.add((truth - f64::from(points[i])) / scale);
-            }
-        }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.residuals.len() * (size_of::<Residuals>() + size_of::<Mean>())
-            + self.combiners.iter().map(Combiner::heap_bytes).sum::<usize>()
-            + self.pending.len() * size_of::<Pending>()
-            + self.points.len() * 4
-    }
-}
-
-fn quantile(point: f32, scale: f64, residuals: &Residuals, level: usize) -> f64 {
-    (f64::from(point) + scale * residuals.quantile(level)).max(0.0)
-}
-
-fn pinball(truth: f64, quantile: f64, level: f64) -> f64 {
-    let error = truth - quantile;
-    if error >= 0.0 { level * error } else { (level - 1.0) * error }
 }

@@ -3,18 +3,24 @@
 //! Pure: no clock, no I/O, no ambient randomness. A series lives on a [`Grid`]; a [`Bin`] is one observation;
 //! an [`Expert`] turns bins into point forecasts; the [`Ensemble`] turns experts into a [`Forecast`].
 
+mod admission;
 pub mod combiner;
 pub mod ensemble;
 pub mod expert;
 pub mod experts;
 pub mod forecast;
+mod head;
+mod mixture;
 pub mod neural;
 pub mod nn;
 pub mod residual;
 pub mod scale;
+mod track;
 pub mod tracking;
 pub mod window;
 
+pub use admission::Verdict;
 pub use ensemble::{Ensemble, EnsembleSettings, Score, Weight};
 pub use expert::{Bin, Expert, ModelKind};
 pub use forecast::{Forecast, Grid, LEVELS, Level, NotFinite, Quantiles, Target};
+pub use head::HeadState;

@@ -9,25 +9,31 @@ const LOWEST_EXPONENT: i64 = -5;
 /// One mantissa bit beside the exponent: two linear buckets an octave.
 const MANTISSA_BITS: u32 = 1;
 
-/// How many residuals are remembered, about: 4,000 leave forty beyond the 99 % level. Of 700, 2,000, 4,000 and 6,000 the
-/// last three scored within 0.3 % of each other on FORECAST.md's traces, 700 1 % worse.
-const MEMORY: f32 = 4000.0;
+/// What one residual adds to its bucket. Whole numbers of 16 bits keep a histogram at 100 bytes; ten a residual, so that
+/// the prior's shares and a few halvings are whole too.
+const UNIT: u16 = 10;
+
+/// At so many residuals all buckets are halved: between 2,800 and 5,600 are remembered, which leaves some forty beyond
+/// the 99 % level. Of memories of 700, 2,000, 4,000 and 6,000 the last three scored within 0.3 % of each other on
+/// FORECAST.md's traces, 700 1 % worse.
+const FULL: u16 = 5600 * UNIT;
 
 /// What is believed before the first residual: a normal distribution whose scale is the local scale, with the weight
-/// of this many residuals, spread over the buckets by [`PRIOR`].
-const PRIOR_WEIGHT: f32 = 6.0;
+/// of six residuals. Value and share of each side, in `UNIT`s: evenly spaced quantiles, so that a few residuals move
+/// it smoothly.
+const PRIOR_SHARES: [(f64, u16); 4] = [(-2.0, 3), (-1.4, 6), (-0.8, 12), (-0.25, 9)];
 
-/// Normal quantiles at [`LEVELS`].
+/// Normal quantiles at [`LEVELS`], until the first residual.
 const PRIOR: [f64; 5] = [-1.2816, 0.0, 1.2816, 1.6449, 2.3263];
 
 /// A decaying histogram of signed residuals, in units of the local scale.
 #[derive(Clone, Debug)]
 pub struct Residuals {
     /// Ascending: −outermost … −innermost, zero, innermost … outermost.
-    buckets: [f32; 2 * SIDE + 1],
-    total: f32,
-    /// The weight of the next residual. It grows instead of all others shrinking.
-    weight: f32,
+    buckets: [u16; 2 * SIDE + 1],
+    /// Their sum.
+    total: u16,
+    /// At [`LEVELS`].
     quantiles: [f32; 5],
     seen: u32,
 }
@@ -41,18 +47,12 @@ impl Default for Residuals {
 impl Residuals {
     /// The prior alone.
     pub fn new() -> Self {
-        let mut new = Self {
-            buckets: [0.0; 2 * SIDE + 1],
-            total: 0.0,
-            weight: 1.0,
-            quantiles: PRIOR.map(|q| q as f32),
-            seen: 0,
-        };
-        // The prior enters as evenly spaced normal quantiles, so that a few residuals move it smoothly.
-        for (value, share) in [(-2.0, 0.05), (-1.4, 0.1), (-0.8, 0.2), (-0.25, 0.15)] {
+        let mut new =
+            Self { buckets: [0; 2 * SIDE + 1], total: 0, quantiles: PRIOR.map(|q| q as f32), seen: 0 };
+        for (value, share) in PRIOR_SHARES {
             for sign in [1.0, -1.0] {
-                new.buckets[bucket(sign * value)] += share * PRIOR_WEIGHT;
-                new.total += share * PRIOR_WEIGHT;
+                new.buckets[bucket(sign * value)] += share;
+                new.total += share;
             }
         }
         new
@@ -61,18 +61,14 @@ impl Residuals {
     /// Adds one residual (in scales). Not finite ones can't occur: both sides of the difference are bounded.
     pub fn add(&mut self, residual: f64) {
         debug_assert!(residual.is_finite(), "residual {residual}");
-        self.weight *= 1.0 + 1.0 / MEMORY;
-        if self.weight > 1e6 {
-            let shrink = 1.0 / self.weight;
-            self.total = 0.0;
+        if self.total > FULL - UNIT {
             for bucket in &mut self.buckets {
-                *bucket *= shrink;
-                self.total += *bucket;
+                *bucket /= 2;
             }
-            self.weight = 1.0;
+            self.total = self.buckets.iter().sum();
         }
-        self.buckets[bucket(residual)] += self.weight;
-        self.total += self.weight;
+        self.buckets[bucket(residual)] += UNIT;
+        self.total += UNIT;
         self.seen = self.seen.wrapping_add(1);
         // Early on each residual moves the quantiles; later every eighth suffices, which saves most of the work.
         if self.seen < 200 || self.seen.is_multiple_of(8) {
@@ -91,11 +87,12 @@ impl Residuals {
     }
 
     fn refresh(&mut self) {
-        let mut below = 0.0_f32;
-        let mut level = 0;
+        let (mut below, mut level) = (0.0_f32, 0);
+        let total = f32::from(self.total);
         for (i, &mass) in self.buckets.iter().enumerate() {
-            while level < 5 && below + mass >= LEVELS[level] as f32 * self.total && mass > 0.0 {
-                let share = f64::from((LEVELS[level] as f32 * self.total - below) / mass);
+            let mass = f32::from(mass);
+            while level < 5 && below + mass >= LEVELS[level] as f32 * total && mass > 0.0 {
+                let share = f64::from((LEVELS[level] as f32 * total - below) / mass);
                 let (low, high) = edges(i);
                 self.quantiles[level] = (low + share.clamp(0.0, 1.0) * (high - low)) as f32;
                 level += 1;

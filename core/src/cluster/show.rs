@@ -60,6 +60,7 @@ impl Tracked {
             timeline: if past { self.timeline(now) } else { Vec::new() },
             forecast: self.forecast_view(),
             weights: self.weights_view(),
+            heads: self.heads_view(),
             plan: self.plan.as_ref().map(|(at, plan)| plan_view(at.0, plan, settings)),
             decisions: if past { self.log.iter().map(decision_view).collect() } else { Vec::new() },
             hpa: self.shadow.as_ref().map(|shadow| view::Hpa {
@@ -184,6 +185,27 @@ impl Tracked {
             points.sort_by_key(|p: &view::ForecastPoint| (p.horizon_seconds, p.bin_seconds));
         }
         Some(view::Forecast { origin_unix_ms, levels: LEVELS, at, max_over })
+    }
+
+    fn heads_view(&self) -> Vec<view::Head> {
+        let heads = self.forecasts.ensembles().into_iter().filter_map(|ensemble| {
+            let state = ensemble.head()?;
+            let bin_seconds = ensemble.grid().step_seconds;
+            let shares = ensemble.head_shares().map(|(target, shares)| view::HeadShare {
+                horizon_seconds: target.steps() * bin_seconds,
+                max_over: matches!(target, Target::MaxOver { .. }),
+                weight: shares[prescale_models::Level::P50 as usize],
+            });
+            Some(view::Head {
+                bin_seconds,
+                admitted: state.admitted,
+                settled: state.settled,
+                gain: state.verdict.map(|verdict| verdict.mean),
+                gain_interval: state.verdict.map(|verdict| [verdict.low, verdict.high]),
+                shares: shares.collect(),
+            })
+        });
+        heads.collect()
     }
 
     fn weights_view(&self) -> Vec<view::Weights> {

@@ -2,6 +2,7 @@
 
 use crate::forecast::{Grid, Target};
 use crate::residual::Residuals;
+use crate::track::stride;
 
 use super::levels::{Day, Level, Profile, Trend};
 
@@ -108,18 +109,33 @@ impl Sources {
     }
 }
 
-/// A mean absolute error with a memory.
+/// A candidate's recent and long mean absolute error.
 #[derive(Clone, Copy, Debug, Default)]
-struct Loss {
-    value: f32,
+struct Losses {
+    recent: f32,
+    long: f32,
+    /// Errors in them, as far as the longer memory reaches.
     seen: f32,
 }
 
-impl Loss {
-    fn add(&mut self, error: f32, memory: f32) {
-        self.seen = (self.seen + 1.0).min(memory);
-        self.value += (error - self.value) / self.seen;
+impl Losses {
+    fn add(&mut self, error: f32, memories: (f32, f32)) {
+        self.seen = (self.seen + 1.0).min(memories.1);
+        self.recent += (error - self.recent) / self.seen.min(memories.0);
+        self.long += (error - self.long) / self.seen;
     }
+}
+
+/// An outlook that is not yet due, as far as settling needs it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// The index's low half: rows are reused within the longest target, far sooner than it repeats.
+    origin: u32,
+    /// One bit per candidate; none before the row was first written.
+    ready: u32,
+    base: f32,
+    scale: f32,
+    candidates: [f32; CANDIDATES],
 }
 
 /// What the candidates say about one target, and how far to believe them.
@@ -140,68 +156,54 @@ pub struct Outlook {
     pub residuals: [f64; 5],
 }
 
-impl Outlook {
-    /// Nothing known.
-    pub const EMPTY: Self = Self {
-        base: 0.0,
-        scale: 1.0,
-        candidates: [0.0; CANDIDATES],
-        recent: [1.0; CANDIDATES],
-        long: [1.0; CANDIDATES],
-        ready: 1,
-        residuals: [0.0; 5],
-    };
-}
-
 /// One target's candidates: forecasts not yet due, and errors.
 #[derive(Clone, Debug)]
 pub struct Track {
     target: Target,
-    /// Forecasts that are not yet due, a ring by origin: row by row the origin's outlook, as far as settling needs it.
-    origins: Vec<i64>,
-    rows: Vec<[f32; CANDIDATES + 2]>,
-    readies: Vec<u32>,
-    recent: [Loss; CANDIDATES],
-    long: [Loss; CANDIDATES],
+    /// Every so many-th origin's outlook is kept and settled, as in the ensemble.
+    stride: i64,
+    /// A ring by origin.
+    rows: Box<[Row]>,
+    losses: [Losses; CANDIDATES],
     residuals: Residuals,
     memories: (f32, f32),
 }
 
 impl Track {
     pub fn new(target: Target, grid: Grid) -> Self {
-        let rows = target.steps() as usize;
-        let bins = |seconds: u32| (seconds / grid.step_seconds) as f32;
+        let stride = stride(target);
+        let rows = target.steps().div_ceil(stride) as usize;
+        let empty = Row { origin: 0, ready: 0, base: 0.0, scale: 1.0, candidates: [0.0; CANDIDATES] };
+        let settled = |seconds: u32| (seconds / grid.step_seconds / stride) as f32;
         Self {
             target,
-            origins: vec![i64::MIN; rows],
-            rows: vec![[0.0; CANDIDATES + 2]; rows],
-            readies: vec![0; rows],
-            recent: [Loss::default(); CANDIDATES],
-            long: [Loss::default(); CANDIDATES],
+            stride: i64::from(stride),
+            rows: vec![empty; rows].into_boxed_slice(),
+            losses: [Losses::default(); CANDIDATES],
             residuals: Residuals::new(),
-            // An hour and a day; fewer bins than these would be noise.
-            memories: (bins(HOUR).max(20.0), bins(DAY).max(200.0)),
+            // An hour and a day; fewer than these would be noise.
+            memories: (settled(HOUR).max(20.0), settled(DAY).max(200.0)),
         }
     }
 
-    /// Settles the forecasts that bin `now` makes due.
+    fn row(&self, origin: i64) -> usize {
+        origin.div_euclid(self.stride).rem_euclid(self.rows.len() as i64) as usize
+    }
+
+    /// Settles the forecast that bin `now` makes due, if it was kept.
     pub fn settle(&mut self, now: i64, day: &Day) {
         let origin = now - i64::from(self.target.steps());
-        let row = origin.rem_euclid(self.rows.len() as i64) as usize;
-        if self.origins[row] != origin {
+        let row = self.rows[self.row(origin)];
+        if origin.rem_euclid(self.stride) != 0 || row.origin != origin as u32 || row.ready == 0 {
             return;
         }
         let Some(truth) = truth(self.target, origin, day) else { return };
-        let kept = &self.rows[row];
-        let losses = self.recent.iter_mut().zip(&mut self.long);
-        for (k, ((recent, long), forecast)) in losses.zip(kept).enumerate() {
-            if self.readies[row] >> k & 1 == 1 {
-                let error = (truth as f32 - forecast).abs();
-                recent.add(error, self.memories.0);
-                long.add(error, self.memories.1);
+        for (k, (losses, forecast)) in self.losses.iter_mut().zip(row.candidates).enumerate() {
+            if row.ready >> k & 1 == 1 {
+                losses.add((truth as f32 - forecast).abs(), self.memories);
             }
         }
-        self.residuals.add((truth - f64::from(kept[CANDIDATES])) / f64::from(kept[CANDIDATES + 1]));
+        self.residuals.add((truth - f64::from(row.base)) / f64::from(row.scale));
     }
 
     /// What the candidates say from `origin`; kept until it is due. `movement` is the series' local scale.
@@ -212,8 +214,9 @@ impl Track {
         let (mut least_recent, mut least_long) = (f64::MAX, f64::MAX);
         for k in 0..CANDIDATES {
             // Before its first settled forecast a candidate is as good as the series' own movement.
-            let known = |loss: &Loss| if loss.seen > 0.0 { f64::from(loss.value) } else { movement };
-            (recent[k], long[k]) = (known(&self.recent[k]), known(&self.long[k]));
+            let losses = &self.losses[k];
+            let known = |loss: f32| if losses.seen > 0.0 { f64::from(loss) } else { movement };
+            (recent[k], long[k]) = (known(losses.recent), known(losses.long));
             if forecasts[k].is_some() {
                 ready |= 1 << k;
                 least_recent = least_recent.min(recent[k]);
@@ -241,20 +244,22 @@ impl Track {
             ready,
             residuals: std::array::from_fn(|l| self.residuals.quantile(l)),
         };
-        let row = origin.rem_euclid(self.rows.len() as i64) as usize;
-        self.origins[row] = origin;
-        self.readies[row] = ready;
-        for (kept, candidate) in
-            self.rows[row].iter_mut().zip(outlook.candidates.iter().chain([&base, &scale]))
-        {
-            *kept = *candidate as f32;
+        if origin.rem_euclid(self.stride) != 0 {
+            return outlook;
         }
+        self.rows[self.row(origin)] = Row {
+            origin: origin as u32,
+            ready,
+            base: base as f32,
+            scale: scale as f32,
+            candidates: outlook.candidates.map(|c| c as f32),
+        };
         outlook
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.rows.len() * (size_of::<[f32; CANDIDATES + 2]>() + 12)
+        std::mem::size_of_val(&*self.rows)
     }
 }
 

@@ -66,7 +66,8 @@ impl Neural {
         let output = &self.state[..network.settings().hidden];
         let seconds = f64::from(self.grid.step_seconds);
         for (target, quantiles) in self.quantiles.iter_mut().enumerate() {
-            let view = self.frame.view(target);
+            let outlook = self.frame.look(target);
+            let view = self.frame.view(target, &outlook);
             let scaled = network.head.forward(output, &view, &mut self.head);
             for (quantile, scaled) in quantiles.iter_mut().zip(scaled) {
                 let count = view.base + view.scale * f64::from(scaled);
@@ -96,6 +97,7 @@ impl Neural {
     pub fn heap_bytes(&self) -> usize {
         self.frame.heap_bytes()
             + (self.state.len() + self.scratch.len()) * 4
+            + self.head.heap_bytes()
             + self.quantiles.len() * size_of::<[f64; 5]>()
     }
 }

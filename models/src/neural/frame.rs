@@ -53,7 +53,6 @@ pub struct Frame {
     newest: Option<i64>,
     age: u32,
     inputs: [f32; INPUTS],
-    outlooks: Vec<Outlook>,
 }
 
 impl Frame {
@@ -69,7 +68,6 @@ impl Frame {
             newest: None,
             age: 0,
             inputs: [0.0; INPUTS],
-            outlooks: vec![Outlook::EMPTY; targets.len()],
         }
     }
 
@@ -106,10 +104,6 @@ impl Frame {
         self.age = self.age.saturating_add(1);
         self.read(bin.index, known);
         self.before = known.unwrap_or(expected);
-        let movement = self.movement.value();
-        for (track, outlook) in self.tracks.iter_mut().zip(&mut self.outlooks) {
-            *outlook = track.look(bin.index, &self.sources, movement);
-        }
         true
     }
 
@@ -118,21 +112,28 @@ impl Frame {
         &self.inputs
     }
 
-    /// What is known of target number `target` at the newest bin.
+    /// What the candidates say of target number `target` at the newest bin. To be asked once a bin: the answer is kept
+    /// until it is due.
     ///
     /// # Panics
     /// If there is no such target.
-    pub fn view(&self, target: usize) -> View {
-        let origin = self.newest.unwrap_or(0);
-        let movement = self.movement.value();
-        self::view(&self.outlooks[target], self.targets[target], origin, self.grid, movement)
+    pub fn look(&mut self, target: usize) -> Outlook {
+        self.tracks[target].look(self.newest.unwrap_or(0), &self.sources, self.movement.value())
+    }
+
+    /// The same as a network reads it.
+    ///
+    /// # Panics
+    /// If there is no such target.
+    pub fn view(&self, target: usize, outlook: &Outlook) -> View {
+        let (origin, movement) = (self.newest.unwrap_or(0), self.movement.value());
+        self::view(outlook, self.targets[target], origin, self.grid, movement)
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.sources.heap_bytes()
             + self.tracks.iter().map(|t| t.heap_bytes() + size_of::<Track>()).sum::<usize>()
-            + self.outlooks.len() * size_of::<Outlook>()
     }
 
     fn read(&mut self, index: i64, known: Option<f64>) {

@@ -29,13 +29,22 @@ pub struct Head<T> {
 #[derive(Clone, Debug)]
 pub struct Scratch<T> {
     x: Vec<T>,
-    dx: Vec<T>,
     inner: Vec<T>,
-    dinner: Vec<T>,
     raw: Vec<T>,
-    draw: Vec<T>,
     shares: [T; CANDIDATES],
     loose: [T; LEVELS],
+    /// Gradients; empty until the first backward pass.
+    dx: Vec<T>,
+    dinner: Vec<T>,
+    draw: Vec<T>,
+}
+
+impl<T> Scratch<T> {
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let gradients = self.dx.len() + self.dinner.len() + self.draw.len();
+        (self.x.len() + self.inner.len() + self.raw.len() + gradients) * size_of::<T>()
+    }
 }
 
 impl<T: Real> Head<T> {
@@ -62,11 +71,11 @@ impl<T: Real> Head<T> {
         let (inputs, width) = (self.first.inputs(), self.first.outputs());
         Scratch {
             x: zeros(inputs),
-            dx: zeros(inputs),
             inner: zeros(width),
-            dinner: zeros(width),
             raw: zeros(CANDIDATES + LEVELS),
-            draw: zeros(CANDIDATES + LEVELS),
+            dx: Vec::new(),
+            dinner: Vec::new(),
+            draw: Vec::new(),
             shares: [T::ZERO; CANDIDATES],
             loose: [T::ZERO; LEVELS],
         }
@@ -114,6 +123,7 @@ impl<T: Real> Head<T> {
         dstate: &mut [T],
     ) {
         loss::spread_backward(MEDIAN, &scratch.loose, &mut dq);
+        scratch.draw.resize(CANDIDATES + LEVELS, T::ZERO);
         let (by_shares, by_levels) = scratch.draw.split_at_mut(CANDIDATES);
         by_levels.copy_from_slice(&dq);
         for (d, candidate) in by_shares.iter_mut().zip(&view.candidates) {
@@ -126,10 +136,12 @@ impl<T: Real> Head<T> {
                 gradient.trust[1] += -(*d * real(view.errors[1][k]));
             }
         }
-        scratch.dinner.fill(T::ZERO);
+        scratch.dinner.clear();
+        scratch.dinner.resize(scratch.inner.len(), T::ZERO);
         self.out.backward(&scratch.inner, &scratch.draw, &mut gradient.out, Some(&mut scratch.dinner));
         activation::tanh_backward(&scratch.inner, &mut scratch.dinner);
-        scratch.dx.fill(T::ZERO);
+        scratch.dx.clear();
+        scratch.dx.resize(scratch.x.len(), T::ZERO);
         self.first.backward(&scratch.x, &scratch.dinner, &mut gradient.first, Some(&mut scratch.dx));
         for (d, dx) in dstate.iter_mut().zip(&scratch.dx) {
             *d += *dx;
@@ -166,10 +178,12 @@ mod tests {
     fn view() -> View {
         let grid = Grid { step_seconds: 60 };
         let mut frame = Frame::new(grid, &[Target::At { steps: 5 }]);
+        let mut outlook = None;
         for i in 0..300 {
             frame.observe(Bin::new(i, 5.0 + (i % 60) as f64 * 0.3 + (i % 7) as f64));
+            outlook = Some(frame.look(0));
         }
-        let view = frame.view(0);
+        let view = frame.view(0, &outlook.unwrap());
         let ready = view.errors[0].iter().filter(|e| e.is_finite()).count();
         assert!(ready > 5 && ready < CANDIDATES, "{ready} candidates are ready");
         view

@@ -78,11 +78,12 @@ impl Lesson {
         for (t, rate) in rates.iter().enumerate() {
             frame.observe(Bin::new(first + t as i64, *rate).sane());
             lesson.inputs.extend_from_slice(frame.inputs());
-            if t % STRIDE != 0 {
-                continue;
-            }
             for ((i, target), usual) in targets.iter().enumerate().zip(&usual) {
-                let view = frame.view(i);
+                let outlook = frame.look(i);
+                if t % STRIDE != 0 {
+                    continue;
+                }
+                let view = frame.view(i, &outlook);
                 let truth = outcome(t, *target).map(|y| ((y - view.base) / view.scale) as f32);
                 lesson.views.push(view);
                 lesson.truths.push(truth);

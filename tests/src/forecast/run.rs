@@ -13,9 +13,9 @@ use super::trace::Trace;
 /// What can be asked for with `--model`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// The ensemble of the agents.
+    /// The ensemble of the agents: the same experts, no head.
     Node,
-    /// The ensemble of the aggregator.
+    /// The ensemble of the aggregator: experts and head.
     Cluster,
     /// One expert, with its residual quantiles and online quantile tracking.
     Single(ModelKind),
@@ -24,20 +24,20 @@ pub enum Choice {
 }
 
 /// A model as the runner drives it.
-enum Model {
+pub(super) enum Model {
     Ensemble(Ensemble),
     Pooled(Pooled),
 }
 
 impl Model {
-    fn observe(&mut self, bin: Bin) {
+    pub(super) fn observe(&mut self, bin: Bin) {
         match self {
             Self::Ensemble(model) => model.observe(bin),
             Self::Pooled(model) => model.observe(bin),
         }
     }
 
-    fn forecast(&self) -> Option<&Forecast> {
+    pub(super) fn forecast(&self) -> Option<&Forecast> {
         match self {
             Self::Ensemble(model) => model.forecast(),
             Self::Pooled(model) => model.forecast(),
@@ -68,10 +68,10 @@ impl Choice {
         }
     }
 
-    fn build(self, grid: Grid, targets: &[Target], network: &Arc<Network<f32>>) -> Model {
+    pub(super) fn build(self, grid: Grid, targets: &[Target], network: &Arc<Network<f32>>) -> Model {
         Model::Ensemble(match self {
             Self::Node => Ensemble::node(grid, targets),
-            Self::Cluster => Ensemble::cluster(grid, targets),
+            Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(network)),
             Self::Single(kind) => Ensemble::single(grid, targets, kind),
             Self::Gru => return Model::Pooled(Pooled::new(Arc::clone(network), grid, targets)),
         })

@@ -1,0 +1,78 @@
+//! What one bin of one workload costs: run under callgrind by `cargo xtask cost`, which counts `measured` alone.
+
+use prescale_models::neural::{Pooled, shipped};
+use prescale_models::nn::Random;
+use prescale_models::{Bin, Ensemble, Grid, Target};
+
+/// Two days: every season is awake, and half a day beyond them.
+const WARM_UP_SECONDS: i64 = 2 * 86_400 + 43_200;
+
+/// A multiple of every stride and of the records between two verdicts of the head, so that all that comes now and then
+/// has its share.
+const BINS: i64 = 500;
+
+/// What `core` asks of the two grids.
+const FAST: [u32; 4] = [3, 6, 12, 30];
+const SLOW: [u32; 6] = [1, 2, 5, 15, 30, 60];
+
+/// What an agent asks of its grid of 5 s.
+const NODE: [u32; 6] = [1, 2, 3, 6, 12, 24];
+
+fn at(steps: &[u32]) -> Vec<Target> {
+    steps.iter().map(|&steps| Target::At { steps }).collect()
+}
+
+fn max_over(steps: &[u32]) -> Vec<Target> {
+    steps.iter().map(|&steps| Target::MaxOver { steps }).collect()
+}
+
+/// The only part that is counted.
+#[inline(never)]
+fn measured(observe: &mut dyn FnMut(Bin), bins: &[Bin]) {
+    for bin in bins {
+        observe(*bin);
+    }
+}
+
+fn main() {
+    let which = std::env::args().nth(1).unwrap_or_default();
+    let (minute, fast, node) =
+        (Grid { step_seconds: 60 }, Grid { step_seconds: 10 }, Grid { step_seconds: 5 });
+    let (grid, mut observe): (Grid, Box<dyn FnMut(Bin)>) = match which.as_str() {
+        "minute" => {
+            let mut ensemble = Ensemble::cluster(minute, &[max_over(&SLOW), at(&SLOW)].concat());
+            (minute, Box::new(move |bin| ensemble.observe(bin)))
+        }
+        "six" => {
+            let mut ensemble = Ensemble::cluster(minute, &at(&SLOW));
+            (minute, Box::new(move |bin| ensemble.observe(bin)))
+        }
+        "ten-seconds" => {
+            let mut ensemble = Ensemble::cluster(fast, &max_over(&FAST));
+            (fast, Box::new(move |bin| ensemble.observe(bin)))
+        }
+        "node" => {
+            let mut ensemble = Ensemble::node(node, &[at(&NODE), max_over(&[12, 24])].concat());
+            (node, Box::new(move |bin| ensemble.observe(bin)))
+        }
+        "gru" => {
+            let mut pooled = Pooled::new(shipped(), minute, &at(&SLOW));
+            (minute, Box::new(move |bin| pooled.observe(bin)))
+        }
+        other => panic!("no {other:?}: minute, six, ten-seconds, node or gru"),
+    };
+    let mut random = Random::new(1);
+    // A daily wave with bursts and noise, so that no branch is always the same.
+    let step = i64::from(grid.step_seconds);
+    let warm_up = WARM_UP_SECONDS / step;
+    let bins: Vec<Bin> = (0..warm_up + BINS)
+        .map(|index| {
+            let phase = (index * step % 86_400) as f64 / 86_400.0;
+            let burst = if random.unit() < 0.01 { 50.0 } else { 0.0 };
+            Bin::new(index, 20.0 + 200.0 * phase * (1.0 - phase) + 10.0 * random.unit() + burst)
+        })
+        .collect();
+    let (before, counted) = bins.split_at(warm_up as usize);
+    before.iter().for_each(|bin| observe(*bin));
+    measured(&mut observe, counted);
+}

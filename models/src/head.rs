@@ -1,0 +1,99 @@
+//! The head of an ensemble: the pooled network, what it has gained, and whether it takes part.
+
+use std::sync::Arc;
+
+use crate::admission::{Admission, Verdict};
+use crate::expert::Bin;
+use crate::forecast::{Grid, Target};
+use crate::neural::{Network, Neural};
+use crate::track::stride;
+
+/// One workload's head.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    neural: Neural,
+    admission: Admission,
+    /// Bins that one record covers: as many as lie between two kept forecasts of the longest target.
+    stride: i64,
+    /// The record that is being filled: which it is, the gains of its forecasts, and how many they are.
+    record: i64,
+    gains: f64,
+    count: u32,
+    /// Whether the newest bin was measured whole.
+    measured: bool,
+}
+
+/// Where a head stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeadState {
+    /// Whether the forecast is the mixture with the head, or the ensemble's alone.
+    pub admitted: bool,
+    /// Whether its network has warmed up.
+    pub awake: bool,
+    /// Records of what it would have gained. One holds the forecasts of all targets that were settled between two of
+    /// the longest target's.
+    pub settled: u64,
+    /// The last verdict, in shares of the ensemble's usual loss; `None` before the first 500 records.
+    pub verdict: Option<Verdict>,
+}
+
+impl Head {
+    pub(crate) fn new(network: Arc<Network<f32>>, grid: Grid, targets: &[Target]) -> Self {
+        let longest = targets.iter().copied().max_by_key(|t| t.steps());
+        let (steps, stride) = longest.map_or((1, 1), |t| (t.steps(), stride(t)));
+        Self {
+            neural: Neural::new(network, grid, targets),
+            admission: Admission::new(steps.div_ceil(stride) as usize),
+            stride: i64::from(stride),
+            record: i64::MIN,
+            gains: 0.0,
+            count: 0,
+            measured: false,
+        }
+    }
+
+    /// Takes what one bin's settled forecasts gained, relative to the usual loss.
+    pub(crate) fn settle(&mut self, index: i64, gains: impl Iterator<Item = f64>) {
+        let record = index.div_euclid(self.stride);
+        if record != self.record && self.count > 0 {
+            self.admission.settle(self.gains / f64::from(self.count));
+            (self.gains, self.count) = (0.0, 0);
+        }
+        self.record = record;
+        for gain in gains {
+            self.gains += gain;
+            self.count += 1;
+        }
+    }
+
+    /// Takes the next bin, already [`Bin::sane`], and forecasts anew.
+    pub(crate) fn observe(&mut self, bin: Bin) {
+        self.neural.observe(bin);
+        self.measured = bin.value.is_some() && !bin.censored;
+    }
+
+    /// Its quantiles for target number `target`. None while it warms up, and none from a bin that is missing or only a
+    /// lower bound: a network promises nothing about what such a bin moves, and must not lower a forecast by it.
+    pub(crate) fn quantiles(&self, target: usize) -> Option<[f64; 5]> {
+        (self.neural.awake() && self.measured).then(|| self.neural.quantiles()[target])
+    }
+
+    /// Whether it takes part in what is issued.
+    pub(crate) fn admitted(&self) -> bool {
+        self.admission.admitted()
+    }
+
+    pub(crate) fn state(&self) -> HeadState {
+        HeadState {
+            admitted: self.admission.admitted(),
+            awake: self.neural.awake(),
+            settled: self.admission.settled(),
+            verdict: self.admission.verdict(),
+        }
+    }
+
+    /// Bytes on the heap; the network is shared.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.neural.heap_bytes() + self.admission.heap_bytes()
+    }
+}

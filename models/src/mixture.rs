@@ -1,0 +1,117 @@
+//! One target's mixture of the ensemble's quantiles and the head's.
+
+use crate::combiner::Combiner;
+use crate::expert::VALUE_LIMIT;
+use crate::forecast::LEVELS;
+use crate::nn::loss::pinball;
+use crate::tracking::Tracker;
+
+/// The two members, the ensemble first.
+const BOTH: u32 = 0b11;
+
+/// Ensemble and head, weighted per level as the experts are among themselves: charged with the slope of the pinball
+/// loss at the mixture, so that the weights tend to the best mixture and not to the better one. Then quantile tracking
+/// of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Mixture {
+    combiners: [Combiner; 5],
+    trackers: [Tracker; 5],
+    /// Beside the track's forecasts that are not yet due, row by row.
+    kept: Box<[Kept]>,
+    settled: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// The head's quantiles; NaN where it slept.
+    head: [f32; 5],
+    /// The mixture's, before they were put in order.
+    mixed: [f32; 5],
+}
+
+impl Mixture {
+    /// For `rows` pending forecasts; `forget` as the experts' combiners.
+    pub(crate) fn new(rows: usize, forget: f32) -> Self {
+        Self {
+            combiners: std::array::from_fn(|_| Combiner::new(&[1.0, 1.0], forget)),
+            trackers: [Tracker::default(); 5],
+            kept: vec![Kept { head: [f32::NAN; 5], mixed: [0.0; 5] }; rows].into_boxed_slice(),
+            settled: 0,
+        }
+    }
+
+    /// Mixes; the result isn't sorted yet. Kept in `row` if it will be settled.
+    pub(crate) fn forecast(
+        &mut self,
+        row: Option<usize>,
+        ensemble: [f64; 5],
+        head: Option<[f64; 5]>,
+        scale: f64,
+    ) -> [f64; 5] {
+        let mut mixed = ensemble;
+        if let Some(head) = head {
+            for (l, mixed) in mixed.iter_mut().enumerate() {
+                let both = self.combiners[l].combine([ensemble[l], head[l]].into_iter(), BOTH);
+                let tracked = both.unwrap_or(ensemble[l]) + scale * self.trackers[l].correction();
+                *mixed = tracked.clamp(0.0, VALUE_LIMIT);
+            }
+        }
+        if let Some(row) = row {
+            let head = head.unwrap_or([f64::NAN; 5]);
+            self.kept[row] = Kept { head: head.map(|q| q as f32), mixed: mixed.map(|q| q as f32) };
+        }
+        mixed
+    }
+
+    /// The outcome of the forecast in `row`, whose ensemble's quantiles were `ensemble`. Returns the pinball loss of
+    /// the mixture, mean over the levels; `None` where the head slept.
+    pub(crate) fn settle(&mut self, truth: f64, row: usize, ensemble: [f32; 5]) -> Option<f64> {
+        let Kept { head, mixed } = self.kept[row];
+        if head[0].is_nan() {
+            return None;
+        }
+        for l in 0..5 {
+            let inputs = [f64::from(ensemble[l]), f64::from(head[l])];
+            let both = self.combiners[l].combine(inputs.into_iter(), BOTH).unwrap_or(inputs[0]);
+            let slope = pinball(LEVELS[l], truth, both).1;
+            self.combiners[l].update(&inputs.map(|input| slope * (input - both)), BOTH);
+            // As in the ensemble: values are kept as f32, and equality, meant at that precision, teaches nothing.
+            if truth as f32 != mixed[l] {
+                self.trackers[l].settle(LEVELS[l], (truth as f32) < mixed[l], self.settled);
+            }
+        }
+        self.settled += 1;
+        let mut issued = mixed;
+        issued.sort_unstable_by(f32::total_cmp);
+        let losses = issued.iter().zip(LEVELS).map(|(q, level)| pinball(level, truth, f64::from(*q)).0);
+        Some(losses.sum::<f64>() / 5.0)
+    }
+
+    /// The truth of the forecast in `row` was at least `bound`: a quantile below it was certainly missed, and nothing
+    /// else is certain.
+    pub(crate) fn settle_bound(&mut self, bound: f64, row: usize) {
+        let Kept { head, mixed } = self.kept[row];
+        for (l, tracker) in self.trackers.iter_mut().enumerate() {
+            if !head[0].is_nan() && f64::from(mixed[l]) < bound {
+                tracker.settle(LEVELS[l], false, self.settled);
+            }
+        }
+    }
+
+    /// What was mixed in `row`, in order.
+    pub(crate) fn issued(&self, row: usize) -> [f32; 5] {
+        let mut issued = self.kept[row].mixed;
+        issued.sort_unstable_by(f32::total_cmp);
+        issued
+    }
+
+    /// The head's share per level.
+    pub(crate) fn shares(&self) -> [f64; 5] {
+        std::array::from_fn(|l| self.combiners[l].weights().nth(1).unwrap_or(0.0))
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.combiners.iter().map(Combiner::heap_bytes).sum::<usize>() + std::mem::size_of_val(&*self.kept)
+    }
+}

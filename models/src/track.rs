@@ -1,0 +1,322 @@
+//! One target of an ensemble: residual quantiles, weights, tracking, and the forecasts that are not yet due.
+
+use crate::combiner::Combiner;
+use crate::ensemble::Score;
+use crate::expert::VALUE_LIMIT;
+use crate::forecast::{LEVELS, Level, Quantiles, Target};
+use crate::mixture::Mixture;
+use crate::residual::Residuals;
+use crate::tracking::Tracker;
+use crate::window::{Outcome, Window};
+
+/// So many forecasts of a target are kept until they are due: of longer targets every second, third … origin is
+/// settled. Their windows overlap almost wholly, so nothing is lost but memory and work.
+const MAX_PENDING: u32 = 15;
+
+/// Every so many-th origin's forecast of a target is kept and settled.
+pub(crate) fn stride(target: Target) -> u32 {
+    target.steps().div_ceil(MAX_PENDING)
+}
+
+/// Experts are counted in the bits of a `u32`.
+pub(crate) const MAX_EXPERTS: usize = 30;
+
+/// The bits beside them that say that the season announced a jump, and that the head took part in what was issued.
+const JUMP: u32 = 1 << 31;
+const HEADED: u32 = 1 << 30;
+
+/// How many settled forecasts the weights remember, about: two days of minutes, so that
+/// weights have seen every hour of the day and still follow a changed workload within days.
+const MEMORY: f64 = 3000.0;
+
+/// What pods are sized by are the upper quantiles; at the lower ones a separate weighting of jumps cost 0.5 %.
+const JUMP_LEVEL: f64 = 0.9;
+
+/// Jumps remembered, in bins: a burst of ten minutes a day makes 50 days of it, an hourly one two days.
+const JUMP_MEMORY: f64 = 500.0;
+
+/// Everything that belongs to one target.
+pub(crate) struct Track {
+    target: Target,
+    stride: i64,
+    residuals: Vec<Residuals>,
+    combiners: [Combiner; 5],
+    /// Takes the combiners' place, for all levels, while the season announces a jump.
+    jumps: Combiner,
+    trackers: [Tracker; 5],
+    /// Forecasts that are not yet due, a ring by origin.
+    pending: Vec<Pending>,
+    /// The experts' points beside them, row by row.
+    points: Vec<f32>,
+    expert_losses: Vec<Mean>,
+    /// What the head makes of it, if there is one.
+    mixture: Option<Box<Mixture>>,
+    loss: Mean,
+    settled: u64,
+    covered: [u64; 5],
+}
+
+/// What a track is told of one origin, beside the experts' points.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// The newest bin.
+    pub(crate) index: i64,
+    /// A bit per expert.
+    pub(crate) awake: u32,
+    /// Whether the season announces a jump.
+    pub(crate) jump: bool,
+    /// The local scale.
+    pub(crate) scale: f64,
+    /// The head's quantiles, unless it sleeps.
+    pub(crate) head: Option<[f64; 5]>,
+    /// Whether what is issued is the mixture with the head.
+    pub(crate) admitted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// The index's low half: rows are reused within the longest target, far sooner than it repeats.
+    origin: u32,
+    /// A bit per expert, [`JUMP`] and [`HEADED`].
+    awake: u32,
+    scale: f32,
+    /// What was forecast, before the levels were put in order.
+    tracked: [f32; 5],
+}
+
+/// A mean with the weights' memory; a plain one at first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    value: f32,
+    weight: f32,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.weight = self.weight * (1.0 - 1.0 / MEMORY as f32) + 1.0;
+        self.value += (value as f32 - self.value) / self.weight;
+    }
+}
+
+impl Track {
+    pub(crate) fn new(target: Target, prior: &[f64]) -> Self {
+        let stride = stride(target);
+        let rows = target.steps().div_ceil(stride) as usize;
+        let forget = |memory: f64| (f64::from(stride) / memory) as f32;
+        let empty = Pending { origin: 0, awake: 0, scale: 1.0, tracked: [0.0; 5] };
+        Self {
+            target,
+            stride: i64::from(stride),
+            residuals: vec![Residuals::new(); prior.len()],
+            combiners: std::array::from_fn(|_| Combiner::new(prior, forget(MEMORY))),
+            jumps: Combiner::new(prior, forget(JUMP_MEMORY)),
+            trackers: [Tracker::default(); 5],
+            pending: vec![empty; rows],
+            points: vec![0.0; rows * prior.len()],
+            expert_losses: vec![Mean::default(); prior.len()],
+            mixture: None,
+            loss: Mean::default(),
+            settled: 0,
+            covered: [0; 5],
+        }
+    }
+
+    /// From now on what a head says is mixed in.
+    pub(crate) fn add_head(&mut self) {
+        let forget = self.stride as f64 / MEMORY;
+        self.mixture = Some(Box::new(Mixture::new(self.pending.len(), forget as f32)));
+    }
+
+    fn row(&self, origin: i64) -> usize {
+        origin.div_euclid(self.stride).rem_euclid(self.pending.len() as i64) as usize
+    }
+
+    /// Forecasts from `origin`, where the experts say `points`.
+    pub(crate) fn forecast(
+        &mut self,
+        origin: Origin,
+        points: impl Iterator<Item = f32> + Clone,
+    ) -> Quantiles {
+        let Origin { index, awake, jump, scale, head, admitted } = origin;
+        let mut tracked = [0.0; 5];
+        for (l, tracked) in tracked.iter_mut().enumerate() {
+            let quantiles = points.clone().zip(&self.residuals).map(|(p, r)| quantile(p, scale, r, l));
+            let combiner = if jump && LEVELS[l] >= JUMP_LEVEL { &self.jumps } else { &self.combiners[l] };
+            let mixed = combiner.combine(quantiles, awake).unwrap_or(0.0);
+            *tracked = (mixed + scale * self.trackers[l].correction()).clamp(0.0, VALUE_LIMIT);
+        }
+        let row = (index.rem_euclid(self.stride) == 0).then(|| self.row(index));
+        if let Some(row) = row {
+            for (kept, point) in self.points[row * self.residuals.len()..].iter_mut().zip(points) {
+                *kept = point;
+            }
+            // Each tracker is settled on its own value: on a sorted one it would be steered by its neighbour's.
+            self.pending[row] = Pending {
+                origin: index as u32,
+                awake: awake | if jump { JUMP } else { 0 } | if admitted { HEADED } else { 0 },
+                scale: scale as f32,
+                tracked: tracked.map(|q| q as f32),
+            };
+        }
+        // Crossing quantiles are put in order (Chernozhukov, Fernández-Val, Galichon: Quantile and Probability Curves
+        // Without Crossing, Econometrica 2010: sorting never worsens the loss).
+        tracked.sort_unstable_by(f64::total_cmp);
+        if let Some(mixture) = &mut self.mixture {
+            let mut mixed = mixture.forecast(row, tracked, head, scale);
+            if admitted {
+                mixed.sort_unstable_by(f64::total_cmp);
+                tracked = mixed;
+            }
+        }
+        Quantiles::new(tracked).expect("clamped values are finite")
+    }
+
+    /// Settles the forecast that bin `now` makes due, if it was kept and its outcome is known; `losses` is scratch of
+    /// one entry per expert. Returns what the head would have gained on the ensemble alone, relative to the usual
+    /// loss.
+    pub(crate) fn settle(&mut self, now: i64, window: &Window, losses: &mut [f64]) -> Option<f64> {
+        let origin = now - i64::from(self.target.steps());
+        let row = self.row(origin);
+        let pending = self.pending[row];
+        if origin.rem_euclid(self.stride) != 0 {
+            return None;
+        }
+        // A row that was never written has nobody awake.
+        if pending.origin != origin as u32 || pending.awake == 0 {
+            return None;
+        }
+        let outcome = match self.target {
+            Target::At { .. } => window.get(now),
+            Target::MaxOver { .. } => window.max(origin + 1, now),
+        };
+        let truth = match outcome {
+            Outcome::Known(truth) => truth,
+            Outcome::AtLeast(bound) => {
+                // The truth was at least this: a quantile below it was certainly missed. Nothing else is certain,
+                // so nothing else is learned, and nothing ever downwards.
+                for (l, tracker) in self.trackers.iter_mut().enumerate() {
+                    if f64::from(pending.tracked[l]) < bound {
+                        tracker.settle(LEVELS[l], false, self.settled);
+                    }
+                }
+                if let Some(mixture) = &mut self.mixture {
+                    mixture.settle_bound(bound, row);
+                }
+                return None;
+            }
+            Outcome::Unknown => return None,
+        };
+        let scale = f64::from(pending.scale);
+        let experts = self.residuals.len();
+        let points = &self.points[row * experts..][..experts];
+        if pending.awake & JUMP > 0 {
+            for (i, loss) in losses.iter_mut().enumerate() {
+                let quantiles = (0..5).map(|l| (l, quantile(points[i], scale, &self.residuals[i], l)));
+                *loss = quantiles.map(|(l, q)| pinball(truth, q, LEVELS[l])).sum();
+            }
+            self.jumps.update(losses, pending.awake);
+        }
+        for (l, combiner) in self.combiners.iter_mut().enumerate() {
+            let quantiles = || points.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
+            let mixed = combiner.combine(quantiles(), pending.awake).unwrap_or(0.0);
+            let slope = if truth > mixed {
+                -LEVELS[l]
+            } else if truth < mixed {
+                1.0 - LEVELS[l]
+            } else {
+                0.0
+            };
+            // The gradient trick (Cesa-Bianchi & Lugosi, Prediction, Learning, and Games, 2006, §2.5): charged with
+            // the loss's slope at the combination instead of their own loss, the experts are weighted towards the
+            // best mixture of them, not only the best one.
+            for (loss, quantile) in losses.iter_mut().zip(quantiles()) {
+                *loss = slope * (quantile - mixed);
+            }
+            combiner.update(losses, pending.awake);
+        }
+        let mut alone = pending.tracked;
+        alone.sort_unstable_by(f32::total_cmp);
+        let loss_of = |quantiles: &[f32; 5]| -> f64 {
+            quantiles.iter().zip(LEVELS).map(|(q, level)| pinball(truth, f64::from(*q), level)).sum::<f64>()
+                / 5.0
+        };
+        let without = loss_of(&alone);
+        let with = self.mixture.as_mut().and_then(|mixture| mixture.settle(truth, row, alone));
+        // Where the ensemble was never wrong there is nothing to gain.
+        let usual = f64::from(self.loss.value).max(f64::MIN_POSITIVE);
+        let gain = with.map(|with| if without == with { 0.0 } else { (without - with) / usual });
+        let issued = match &self.mixture {
+            Some(mixture) if pending.awake & HEADED > 0 => mixture.issued(row),
+            _ => alone,
+        };
+        for l in 0..5 {
+            // Values are kept as f32; equality is meant at that precision. Where they are equal (idle hours, exact
+            // repetition) the quantile is right as it is: counting them as covered would wind the correction up.
+            let truth = truth as f32;
+            if truth != pending.tracked[l] {
+                self.trackers[l].settle(LEVELS[l], truth < pending.tracked[l], self.settled);
+            }
+            self.covered[l] += u64::from(truth <= issued[l]);
+        }
+        self.loss.add(loss_of(&issued));
+        self.settled += 1;
+        for (i, residuals) in self.residuals.iter_mut().enumerate() {
+            if pending.awake >> i & 1 == 1 {
+                let all: f64 =
+                    (0..5).map(|l| pinball(truth, quantile(points[i], scale, residuals, l), LEVELS[l])).sum();
+                self.expert_losses[i].add(all / 5.0);
+                residuals.add((truth - f64::from(points[i])) / scale);
+            }
+        }
+        gain
+    }
+
+    /// What it forecasts.
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The experts' weights at a level, as if all were awake.
+    pub(crate) fn weights(&self, level: Level) -> impl Iterator<Item = f64> + '_ {
+        self.combiners[level as usize].weights()
+    }
+
+    /// How its forecasts have done.
+    pub(crate) fn score(&self) -> Score {
+        Score {
+            target: self.target,
+            settled: self.settled,
+            covered: self.covered,
+            loss: f64::from(self.loss.value),
+        }
+    }
+
+    /// Each expert's mean pinball loss over the levels, with the weights' memory.
+    pub(crate) fn expert_losses(&self) -> impl Iterator<Item = f64> + '_ {
+        self.expert_losses.iter().map(|loss| f64::from(loss.value))
+    }
+
+    /// The head's share of the mixture per level, if there is a head.
+    pub(crate) fn head_shares(&self) -> Option<[f64; 5]> {
+        self.mixture.as_ref().map(|mixture| mixture.shares())
+    }
+
+    /// Bytes that it holds, itself included.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.residuals.len() * (size_of::<Residuals>() + size_of::<Mean>())
+            + self.combiners.iter().chain([&self.jumps]).map(Combiner::heap_bytes).sum::<usize>()
+            + self.mixture.as_ref().map_or(0, |mixture| size_of::<Mixture>() + mixture.heap_bytes())
+            + self.pending.len() * size_of::<Pending>()
+            + self.points.len() * 4
+    }
+}
+
+fn quantile(point: f32, scale: f64, residuals: &Residuals, level: usize) -> f64 {
+    (f64::from(point) + scale * residuals.quantile(level)).max(0.0)
+}
+
+fn pinball(truth: f64, quantile: f64, level: f64) -> f64 {
+    let error = truth - quantile;
+    if error >= 0.0 { level * error } else { (level - 1.0) * error }
+}
