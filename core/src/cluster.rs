@@ -183,7 +183,7 @@ impl Cluster {
         let nodes = self.merge.nodes(now).map(|(node, age_seconds)| view::Node {
             node: node.to_owned(),
             age_seconds,
-            stale: age_seconds > self.settings.merge.fresh_seconds,
+            stale: age_seconds.is_none_or(|age| age > self.settings.merge.fresh_seconds),
         });
         view::List {
             now_unix_ms: now.wall.0,

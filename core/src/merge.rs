@@ -140,8 +140,8 @@ impl Merge {
         self.workloads.get(id).map(WorkloadMerge::totals)
     }
 
-    /// The nodes that reported, with the age of their newest report in seconds.
-    pub fn nodes(&self, now: Now) -> impl Iterator<Item = (&str, f64)> {
+    /// The nodes that reported, with the age of their newest report in seconds; `None`: all of them were refused.
+    pub fn nodes(&self, now: Now) -> impl Iterator<Item = (&str, Option<f64>)> {
         self.nodes.iter().map(move |(name, node)| (name.as_str(), node.age_seconds(now)))
     }
 }

@@ -26,8 +26,8 @@ pub struct List {
 pub struct Node {
     /// Its name.
     pub node: String,
-    /// Since its last report.
-    pub age_seconds: f64,
+    /// Since its last report; `null`: all that came was refused.
+    pub age_seconds: Option<f64>,
     /// Too long ago to act on.
     pub stale: bool,
 }

@@ -195,12 +195,12 @@ const COUNTERS: &[(&str, &str, Count)] = &[
     ),
 ];
 
-type OfNode = fn(&view::Node) -> f64;
+type OfNode = fn(&view::Node) -> Option<f64>;
 
 const NODES: &[(&str, &str, OfNode)] = &[
     ("prescale_aggregator_report_age_seconds", "Since the node's newest report", |n| n.age_seconds),
     ("prescale_aggregator_report_stale", "1 while the node's newest report is too old to act on", |n| {
-        flag(n.stale)
+        Some(flag(n.stale))
     }),
 ];
 
@@ -254,8 +254,10 @@ impl Collector for Workloads {
         for (name, help, value) in NODES {
             let mut metric = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
             // A node whose reports were all refused has no newest one: it is stale, at no age.
-            for node in snapshot.nodes.iter().filter(|node| value(node).is_finite()) {
-                metric.encode_family(&vec![("node", node.node.as_str())])?.encode_gauge(&value(node))?;
+            for node in &snapshot.nodes {
+                if let Some(value) = value(node) {
+                    metric.encode_family(&vec![("node", node.node.as_str())])?.encode_gauge(&value)?;
+                }
             }
         }
         Ok(())

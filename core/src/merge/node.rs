@@ -42,7 +42,7 @@ impl NodeState {
         self.clock = None;
         let order = (report.agent_start, report.sequence);
         // A node whose clock was set back between two lives of its agent must not be old for ever.
-        let forgotten = self.age_seconds(now) > FORGET_ORDER_SECONDS;
+        let forgotten = self.age_seconds(now).is_some_and(|age| age > FORGET_ORDER_SECONDS);
         let newest = forgotten || self.newest.is_none_or(|known| order > known);
         let off_ms = now.wall.0 - report.sent.0;
         if newest {
@@ -58,9 +58,9 @@ impl NodeState {
         Ok((newest, self.correction_ms))
     }
 
-    /// Seconds since its newest report came.
-    pub(super) fn age_seconds(&self, now: Now) -> f64 {
-        self.received.map_or(f64::INFINITY, |at| now.mono.seconds_since(at))
+    /// Seconds since its newest report came; `None`: all that came was refused.
+    pub(super) fn age_seconds(&self, now: Now) -> Option<f64> {
+        self.received.map(|at| now.mono.seconds_since(at))
     }
 }
 

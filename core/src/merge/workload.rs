@@ -324,7 +324,7 @@ fn views<'a>(
     for (name, rate) in by_node.into_iter().filter(|(name, _)| !far.contains(*name)) {
         let Some(node) = nodes.get(name).filter(|n| n.clock.is_none()) else { continue };
         let said = node.workloads.iter().find(|w| &w.id == id);
-        let age = node.age_seconds(now);
+        let Some(age) = node.age_seconds(now) else { continue };
         // A forecast outlives the reports' silence by its own reach: filling such gaps is what it is for.
         let forecast = said.and_then(|w| w.forecast.as_ref()).filter(|f| {
             let reach = f.forecast.points.iter().map(|(t, _)| t.steps()).max().unwrap_or(0);
