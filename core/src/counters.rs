@@ -127,29 +127,41 @@ impl Histogram {
     /// The latency that a share `q` (0 to 1) of the requests did not exceed, seconds of the kernel's clock, linear
     /// within the bucket; `None` when it is empty.
     pub fn quantile_seconds(&self, q: f64) -> Option<f64> {
+        self.quantiles_seconds([q]).map(|[quantile]| quantile)
+    }
+
+    /// Several of [`Histogram::quantile_seconds`] in one pass; the shares ascend.
+    pub fn quantiles_seconds<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
         let count = self.count();
         if count == 0 {
             return None;
         }
-        let rank = q.clamp(0.0, 1.0) * count as f64;
-        let mut below = 0.0;
+        // Rounding of the running sum can leave a rank a hair beyond it: the end of the last bucket in use.
+        let last = self.0.iter().rposition(|n| *n > 0).unwrap_or(0);
+        let mut out = [lower_bound_ns(last + 1) as f64 / 1e9; N];
+        let (mut below, mut next) = (0.0, 0);
         for (bucket, &n) in self.0.iter().enumerate().filter(|(_, n)| **n > 0) {
             let n = n as f64;
-            if below + n >= rank {
+            while let Some(share) = shares.get(next) {
+                let rank = share.clamp(0.0, 1.0) * count as f64;
+                if below + n < rank {
+                    break;
+                }
                 let (low, high) = (lower_bound_ns(bucket) as f64, lower_bound_ns(bucket + 1) as f64);
-                return Some((low + (high - low) * ((rank - below) / n).clamp(0.0, 1.0)) / 1e9);
+                out[next] = (low + (high - low) * ((rank - below) / n).clamp(0.0, 1.0)) / 1e9;
+                next += 1;
             }
             below += n;
         }
-        // Rounding of the running sum can leave the rank a hair beyond it: the end of the last bucket in use.
-        self.0.iter().rposition(|n| *n > 0).map(|last| lower_bound_ns(last + 1) as f64 / 1e9)
+        Some(out)
     }
 
     /// The mean latency, seconds, each request at its bucket's middle (at most 6 % off); `None` when it is empty.
     pub fn mean_seconds(&self) -> Option<f64> {
         let count = self.count();
         let middle = |b: usize| (lower_bound_ns(b) + lower_bound_ns(b + 1)) as f64 / 2.0;
-        let sum: f64 = self.0.iter().enumerate().map(|(b, &n)| middle(b) * n as f64).sum();
+        let used = self.0.iter().enumerate().filter(|(_, n)| **n > 0);
+        let sum: f64 = used.map(|(b, &n)| middle(b) * n as f64).sum();
         (count > 0).then(|| sum / count as f64 / 1e9)
     }
 

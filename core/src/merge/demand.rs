@@ -59,14 +59,10 @@ pub struct Latency {
 impl Latency {
     /// The quantiles of a histogram, `None` when it is empty.
     pub fn of(histogram: &Histogram) -> Option<Self> {
-        Some(Self {
-            count: histogram.count(),
-            mean_seconds: histogram.mean_seconds()?,
-            p50_seconds: histogram.quantile_seconds(0.5)?,
-            p90_seconds: histogram.quantile_seconds(0.9)?,
-            p95_seconds: histogram.quantile_seconds(0.95)?,
-            p99_seconds: histogram.quantile_seconds(0.99)?,
-        })
+        let [p50_seconds, p90_seconds, p95_seconds, p99_seconds] =
+            histogram.quantiles_seconds([0.5, 0.9, 0.95, 0.99])?;
+        let (count, mean_seconds) = (histogram.count(), histogram.mean_seconds()?);
+        Some(Self { count, mean_seconds, p50_seconds, p90_seconds, p95_seconds, p99_seconds })
     }
 }
 
