@@ -3,6 +3,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
+use prescale_tests::simulator::compare::{compare, table as table_of};
 use prescale_tests::simulator::{Fault, FaultKind, Outcome, Policy, Scenario, Shape, run};
 
 /// Run Prescale's own brains, and what they compete with, through a simulated day; same seed, same bytes.
@@ -11,6 +12,7 @@ use prescale_tests::simulator::{Fault, FaultKind, Outcome, Policy, Scenario, Sha
 /// pods take 30 s to start. The table says what each policy cost (pod-seconds) and what it missed (slow share).
 ///
 ///   cargo xtask simulate                                  one day, all policies
+///   cargo xtask simulate --compare 3                      all load shapes, three seeds, all policies: one table
 ///   cargo xtask simulate --policy prescale --seed 7       one policy, another day
 ///   cargo xtask simulate --fault reports-stop --at 18     ten minutes without reports, from 18:00
 ///   cargo xtask simulate --steady --policy prescale       chance alone: how often does it scale up for nothing?
@@ -50,6 +52,9 @@ struct Arguments {
     /// Callers that wait for each answer before they ask again, beside the open load.
     #[arg(long, default_value_t = 0)]
     closed_loop: u32,
+    /// Compare all policies on all load shapes, each with so many seeds from `--seed` on; the table is Markdown.
+    #[arg(long, value_name = "SEEDS")]
+    compare: Option<u64>,
     /// Print one JSON line with all runs instead of table and pictures.
     #[arg(long)]
     json: bool,
@@ -92,6 +97,16 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(seeds) = arguments.compare {
+        if !(1..=100).contains(&seeds) {
+            bail!("--compare takes 1 to 100 seeds");
+        }
+        let seeds: Vec<u64> = (arguments.seed..arguments.seed + seeds).collect();
+        let rows = compare(&Shape::ALL, &seeds, arguments.rps_per_pod);
+        let text = if arguments.json { serde_json::to_string(&rows)? + "\n" } else { table_of(&rows) };
+        print!("{text}");
+        return Ok(());
+    }
     let scenario = scenario(&arguments)?;
     let outcomes = outcomes(&arguments, &scenario);
     if let Some(path) = &arguments.csv {
@@ -135,7 +150,7 @@ fn scenario(arguments: &Arguments) -> Result<Scenario> {
         if !(0.0..arguments.hours).contains(&at) {
             bail!("the fault at {} h lies outside the simulated hours", at + arguments.from);
         }
-        scenario.fault = Some(Fault { kind, at: (at * 3600.0) as u64 });
+        scenario.faults = vec![Fault { kind, at: (at * 3600.0) as u64 }];
     }
     Ok(scenario)
 }

@@ -9,8 +9,34 @@ const DAY_SECONDS: f64 = 86_400.0;
 pub enum Shape {
     /// Nights and days, a burst at the same time each day, one burst that was never seen before, slow noise.
     Day,
+    /// Nights and days and slow noise, no bursts.
+    Diurnal,
+    /// The same mean all day and slow noise, with six bursts at times that nothing foretells.
+    Bursts,
+    /// The same mean, but doubled for half an hour from [`CHANGE_SECONDS`] on: a jump that no history knows.
+    Step,
+    /// The same mean, but from [`CHANGE_SECONDS`] on it climbs to four times that within ten minutes, stays for ten, and
+    /// falls within ten; no history knows it.
+    Ramp,
     /// The same rate all day: what moves is chance alone.
     Steady,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Diurnal, Self::Bursts, Self::Step, Self::Ramp, Self::Steady];
+
+    /// Its label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Diurnal => "diurnal",
+            Self::Bursts => "bursts",
+            Self::Step => "step",
+            Self::Ramp => "ramp",
+            Self::Steady => "noise",
+        }
+    }
 }
 
 /// A load: mean arrivals per second at any time; arrivals themselves are Poisson.
@@ -32,6 +58,13 @@ pub struct Load {
 const BURST_SECONDS: f64 = 600.0;
 /// A burst's rise and fall: faster than a pod starts, so that it has to be foreseen or paid for.
 const RAMP_SECONDS: f64 = 15.0;
+/// When a step or a ramp begins, seconds into day 0: long after 10 o'clock,
+/// so that a run from 10 on has warmed up by then.
+pub const CHANGE_SECONDS: f64 = 11.25 * 3600.0;
+/// A step lasts so long, a ramp's climb, stay and fall each a third of it, seconds.
+const CHANGE_LASTS: f64 = 1800.0;
+/// Bursts a day that come at times of their own.
+const RANDOM_BURSTS: i64 = 6;
 /// Slow noise: so large, relative, drawn every so many seconds and interpolated.
 const NOISE: f64 = 0.08;
 const NOISE_SECONDS: f64 = 120.0;
@@ -54,25 +87,48 @@ impl Load {
 
     /// Arrivals per second at `seconds` after the start of day 0; negative: on the days before.
     pub fn at(&self, seconds: f64) -> f64 {
-        if self.shape == Shape::Steady {
-            return self.mean;
+        let changed = seconds - CHANGE_SECONDS;
+        match self.shape {
+            Shape::Steady => self.mean,
+            Shape::Step => self.mean * if (0.0..CHANGE_LASTS).contains(&changed) { 2.0 } else { 1.0 },
+            Shape::Ramp => {
+                let third = CHANGE_LASTS / 3.0;
+                self.mean * (1.0 + 3.0 * (changed / third).min(3.0 - changed / third).clamp(0.0, 1.0))
+            }
+            Shape::Bursts => self.mean * self.random_bursts(seconds) * self.slow(seconds),
+            Shape::Diurnal => self.mean * daily(seconds) * self.slow(seconds),
+            Shape::Day => self.mean * daily(seconds) * self.day_bursts(seconds) * self.slow(seconds),
         }
+    }
+
+    /// The recurring burst and, on day 0, the new one, as a factor.
+    fn day_bursts(&self, seconds: f64) -> f64 {
         let day = libm::floor(seconds / DAY_SECONDS);
         let into = seconds - day * DAY_SECONDS;
-        // Lowest at 3 in the morning, highest at 15 h; a second harmonic makes the morning steeper than the evening.
-        let phase = std::f64::consts::TAU * (into / DAY_SECONDS - 15.0 / 24.0);
-        let daily = 1.0 + 0.7 * libm::cos(phase) + 0.12 * libm::cos(2.0 * phase + 0.8);
         // The recurring burst keeps its time to about a minute.
         let shift = 60.0 * noise(self.seed ^ 0xB0, day as i64);
         let mut factor = 1.0 + (self.recurring_factor - 1.0) * burst(into - self.recurring - shift);
         if day == 0.0 {
             factor *= 1.0 + (self.new_factor - 1.0) * burst(into - self.new);
         }
+        factor
+    }
+
+    /// Bursts of +40 to +140 %, one at a random time in each sixth of every day, as a factor.
+    fn random_bursts(&self, seconds: f64) -> f64 {
+        let length = DAY_SECONDS / RANDOM_BURSTS as f64;
+        let slot = libm::floor(seconds / length);
+        let unit = |salt: u64| (1.0 + noise(self.seed ^ salt, slot as i64)) / 2.0;
+        let begins = slot * length + unit(0xB1) * (length - BURST_SECONDS);
+        1.0 + (0.4 + unit(0xB2)) * burst(seconds - begins)
+    }
+
+    /// Slow noise, as a factor.
+    fn slow(&self, seconds: f64) -> f64 {
         let place = seconds / NOISE_SECONDS;
         let step = libm::floor(place);
         let (a, b) = (noise(self.seed, step as i64), noise(self.seed, step as i64 + 1));
-        let slow = 1.0 + NOISE * (a + (b - a) * (place - step));
-        self.mean * daily * factor * slow
+        1.0 + NOISE * (a + (b - a) * (place - step))
     }
 
     /// When the new burst begins, seconds into day 0.
@@ -84,6 +140,14 @@ impl Load {
     pub fn peak_seconds(&self) -> f64 {
         15.0 * 3600.0
     }
+}
+
+/// A day's shape: lowest at 3 in the morning, highest at 15 h; a second harmonic makes the morning steeper than the
+/// evening.
+fn daily(seconds: f64) -> f64 {
+    let into = seconds - libm::floor(seconds / DAY_SECONDS) * DAY_SECONDS;
+    let phase = std::f64::consts::TAU * (into / DAY_SECONDS - 15.0 / 24.0);
+    1.0 + 0.7 * libm::cos(phase) + 0.12 * libm::cos(2.0 * phase + 0.8)
 }
 
 /// 0 outside a burst, 1 inside, linear on its ramps; `into` is seconds since its start.

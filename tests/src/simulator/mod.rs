@@ -3,6 +3,7 @@
 //! The world answers requests one by one (`world`, `pod`); agents and aggregator are the real brains and meet in
 //! encoded bytes (`prescale`); the HPA's rule is the real rule (`rivals`).
 
+pub mod compare;
 pub mod load;
 pub mod pod;
 pub mod prescale;

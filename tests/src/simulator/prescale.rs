@@ -31,7 +31,7 @@ pub struct Prescale {
     cluster: Cluster,
     start_ms: i64,
     history: Vec<(Wall, RequestsPerSecond)>,
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
     /// Bytes that went over the wire.
     pub wire_bytes: u64,
     /// Limiter that had the last word at the last tick.
@@ -50,7 +50,7 @@ impl Prescale {
         load: &Load,
         start_seconds: f64,
         nodes: usize,
-        fault: Option<Fault>,
+        faults: Vec<Fault>,
     ) -> Self {
         let start_ms = DAY_MS + (start_seconds * 1e3) as i64;
         let node = |i: usize| {
@@ -65,7 +65,7 @@ impl Prescale {
             cluster: Cluster::new(ClusterSettings::default()),
             start_ms,
             history: history(seed, load, start_seconds),
-            fault,
+            faults,
             wire_bytes: 0,
             reason: None,
             holding: false,
@@ -88,7 +88,7 @@ impl Prescale {
     /// One second of all agents and the aggregator, in which the world goes on.
     pub fn second(&mut self, world: &mut World, second: u64) {
         let start = second * SECOND;
-        if self.fault.is_some_and(|f| f.restarts_at(second)) {
+        if self.faults.iter().any(|f| f.restarts_at(second)) {
             self.cluster = Cluster::new(ClusterSettings::default());
             self.import(world);
         }
@@ -140,10 +140,11 @@ impl Prescale {
             }
         }
         let Some(mut report) = node.tick(now, readings, OwnUse::default()) else { return false };
-        match self.fault {
-            Some(f) if f.stops_reports(second) => return false,
-            Some(f) if f.wrong_unit(second) => in_seconds(&mut report),
-            _ => {}
+        if self.faults.iter().any(|f| f.stops_reports(second)) {
+            return false;
+        }
+        if self.faults.iter().any(|f| f.wrong_unit(second)) {
+            in_seconds(&mut report);
         }
         let bytes = report.encode();
         self.wire_bytes += bytes.len() as u64;

@@ -51,7 +51,7 @@ pub struct Outcome {
     pub policy: String,
     /// What drew it.
     pub seed: u64,
-    /// What went wrong.
+    /// What went wrong first.
     pub fault: Option<&'static str>,
     /// Requests that were asked.
     pub requests: u64,
@@ -73,7 +73,7 @@ pub struct Outcome {
     pub refused_reports: u64,
     /// Bytes between agents and aggregator.
     pub wire_bytes: u64,
-    /// From the fault's end until a plan held nothing back any more, seconds.
+    /// From the first fault's end until a plan held nothing back any more, seconds.
     pub recovered_after_seconds: Option<u64>,
     /// By the minute.
     #[serde(skip)]
@@ -88,7 +88,7 @@ impl Outcome {
         Self {
             policy,
             seed: scenario.seed,
-            fault: scenario.fault.map(|f| f.kind.name()),
+            fault: scenario.faults.first().map(|f| f.kind.name()),
             requests: 0,
             slow_share: 0.0,
             failed: 0,
@@ -107,7 +107,7 @@ impl Outcome {
 
     /// Notes when the plan stops holding after a fault.
     pub(super) fn watch(&mut self, scenario: &Scenario, second: u64, holding: bool) {
-        if let Some(fault) = scenario.fault
+        if let Some(fault) = scenario.faults.first()
             && second > fault.over()
             && !holding
             && self.recovered_after_seconds.is_none()

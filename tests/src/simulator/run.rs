@@ -59,8 +59,8 @@ pub struct Scenario {
     pub objective_seconds: f64,
     /// Bounds of the replicas.
     pub bounds: (u32, u32),
-    /// What goes wrong.
-    pub fault: Option<Fault>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Fault>,
 }
 
 impl Scenario {
@@ -77,7 +77,7 @@ impl Scenario {
             rps_per_pod: 14.0,
             objective_seconds: 0.5,
             bounds: (2, 40),
-            fault: None,
+            faults: Vec::new(),
         }
     }
 
@@ -87,9 +87,15 @@ impl Scenario {
         Self {
             start_seconds: second(from),
             seconds: second(to - from),
-            fault: Some(Fault { kind, at: second(at - from) }),
+            faults: vec![Fault { kind, at: second(at - from) }],
             ..self
         }
+    }
+
+    /// The same with one more fault, of `kind`, at this hour of the day, later than those it has.
+    pub fn and_fault(mut self, kind: FaultKind, hour: f64) -> Self {
+        self.faults.push(Fault { kind, at: (hour * 3600.0) as u64 - self.start_seconds });
+        self
     }
 
     /// Requests/s that one pod serves at most.
@@ -143,7 +149,7 @@ pub fn run(scenario: &Scenario, policy: Policy) -> Outcome {
                 &load,
                 start_seconds,
                 nodes,
-                scenario.fault,
+                scenario.faults.clone(),
             )))
         }
         Policy::Hpa(share) => Running::Hpa(HpaRival::new(share * scenario.capacity_rps(), min, max)),
