@@ -127,7 +127,7 @@ pub fn check(inputs: &Inputs<'_>, plan: &WorkloadPlan) -> Vec<Violation> {
     rule(Violation::BelowMeasured, stopped || enough.measured(inputs, after));
     rule(Violation::BelowBacklog, stopped || (enough.burst(inputs, after) && enough.backlog(inputs, after)));
     rule(Violation::NeedUnderstated, enough.all(inputs, plan.need));
-    let comes_back = inputs.scale_in.is_none_or(|upper| enough.carries(after, upper.load.get()));
+    let comes_back = inputs.scale_in.is_none_or(|upper| enough.keeps(inputs, after, upper.load.get()));
     rule(Violation::DropsNeededSoon, !shrinks || comes_back);
     let grows = after > before.max(min);
     rule(Violation::MoreThanNeeded, !grows || !enough.all(inputs, after - 1));
@@ -189,17 +189,38 @@ impl Enough {
         rps <= (f64::from(pods) + SLACK * (1.0 + f64::from(pods))) * self.rps_per_pod
     }
 
+    /// Whether the forecast fits, or exceeds what the present pods carry by no more than chance: then the variance of
+    /// ten seconds' counts, `dispersion × mean`, explains what is missing of them.
     fn forecast(&self, inputs: &Inputs<'_>, pods: u32) -> bool {
-        inputs.scale_out.is_none_or(|upper| self.carries(pods, upper.load.get()))
+        inputs.scale_out.is_none_or(|upper| {
+            let present = f64::from(inputs.replicas) * self.rps_per_pod;
+            let seconds = 10.0 / inputs.clock_speed;
+            let missing = (upper.load.get() - present).max(0.0) * seconds;
+            let variance = present * seconds * inputs.load.dispersion.max(1.0);
+            let by_chance = missing * missing
+                <= inputs.rules.grow_sigmas * inputs.rules.grow_sigmas * variance * (1.0 + SLACK) + SLACK;
+            self.carries(pods, upper.load.get()) || (pods >= inputs.replicas && by_chance)
+        })
     }
 
-    /// Whether each count fits a Poisson load that the pods carry: at most z standard deviations above its mean.
+    /// Whether each count fits a load that the pods carry: its root, whose deviation is a half whatever the mean, at
+    /// most z of them above the mean's.
     fn measured(&self, inputs: &Inputs<'_>, pods: u32) -> bool {
         inputs.load.windows.iter().filter(|w| w.seconds > 0.0).all(|window| {
             let mean =
                 (f64::from(pods) + SLACK * (1.0 + f64::from(pods))) * self.rps_per_pod * window.seconds;
-            window.starts <= mean + inputs.rules.reactive_sigmas * mean.sqrt() + SLACK
+            let deviation = inputs.load.dispersion.max(1.0).sqrt() / 2.0;
+            window.starts.sqrt() <= mean.sqrt() + inputs.rules.reactive_sigmas * deviation + SLACK
         })
+    }
+
+    /// Whether a load fits with what chance could add: what is left over, squared, against the variance.
+    fn keeps(&self, inputs: &Inputs<'_>, pods: u32, rps: f64) -> bool {
+        let seconds = 10.0 / inputs.clock_speed;
+        let left = ((f64::from(pods) + SLACK * (1.0 + f64::from(pods))) * self.rps_per_pod - rps) * seconds;
+        let variance = rps * seconds * inputs.load.dispersion.max(1.0);
+        let sigmas = inputs.rules.leave_sigmas;
+        left >= 0.0 && left * left >= sigmas * sigmas * variance * (1.0 - SLACK) - SLACK
     }
 
     fn burst(&self, inputs: &Inputs<'_>, pods: u32) -> bool {

@@ -1,7 +1,7 @@
 //! From forecast, capacity and lead time to replicas: a pure function whose result leaves the executor no choice.
 //!
 //! The plan starts from what the forecast needs and passes a fixed row of limiters; each that changes the number
-//! leaves a [`Step`] that says why. Raising ones come first, so that a later limit (ramp, maximum) has the last word;
+//! leaves a [`Step`] that says why. What the load needs comes first, so that a later limit (ramp, maximum) has the last word;
 //! every one is monotone in the load, so the whole is. `check` reads the result and recomputes its bounds another way.
 
 mod explain;
@@ -116,11 +116,14 @@ pub fn plan(inputs: &Inputs<'_>) -> WorkloadPlan {
     }
 }
 
-/// The raising limiters: what the load, expected and measured, needs.
+/// What the load, expected and measured, needs.
 fn needed(inputs: &Inputs<'_>, steps: &mut Chain) -> u32 {
     let rules = inputs.rules;
     if let Some(pods) = inputs.pods_for_forecast(inputs.scale_out) {
         steps.set(Limiter::Forecast, pods);
+        if inputs.short_by_chance() {
+            steps.lower(Limiter::WithinChance, inputs.replicas);
+        }
     }
     if let Some(pods) = inputs.pods_for(inputs.load.lower_rps(rules)) {
         steps.raise(Limiter::ReactiveFloor, pods);
@@ -142,7 +145,7 @@ fn needed(inputs: &Inputs<'_>, steps: &mut Chain) -> u32 {
 /// The limiters that hold, slow and bound. Returns the hold, if there was a cause.
 fn limited(inputs: &Inputs<'_>, need: u32, steps: &mut Chain) -> Option<HoldCause> {
     let (rules, current) = (inputs.rules, inputs.replicas);
-    if let Some(pods) = inputs.pods_for_forecast(inputs.scale_in) {
+    if let Some(pods) = inputs.pods_to_keep() {
         steps.raise(Limiter::LookAhead, pods.min(current));
     }
     let recent = inputs.memory.largest_need(inputs.at, rules.stabilisation_seconds).unwrap_or(need);

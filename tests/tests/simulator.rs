@@ -1,6 +1,7 @@
 //! The whole system by seed: laws that hold in every simulated hour, with and without faults.
 
-use prescale_tests::simulator::load::Load;
+use prescale_tests::simulator::compare;
+use prescale_tests::simulator::load::{CHANGE_SECONDS, Load};
 use prescale_tests::simulator::pod::SECOND;
 use prescale_tests::simulator::tally::ScaleEvent;
 use prescale_tests::simulator::{FaultKind, Outcome, Policy, Scenario, Shape, run};
@@ -69,7 +70,7 @@ fn nothing_shrinks_while_reports_are_missing_or_impossible() {
     for seed in seeds() {
         for kind in [FaultKind::ReportsStop, FaultKind::WrongUnit] {
             let (scenario, undisturbed, outcome) = falling(seed, kind);
-            let fault = scenario.fault.unwrap();
+            let fault = scenario.faults[0];
             // Ten seconds in, what was heard last is no longer fresh; one more for the tick.
             let (from, to) = (fault.at + 11, fault.over());
             assert_eq!(shrinks(&outcome, from, to), [], "seed {seed}, {}", kind.name());
@@ -93,7 +94,7 @@ fn nothing_shrinks_while_reports_are_missing_or_impossible() {
 fn a_restart_at_the_peak_costs_nobody_an_answer() {
     for seed in seeds() {
         let scenario = Scenario::day(seed).with_fault(14.75, 15.25, FaultKind::AggregatorRestart, 15.0);
-        let fault = scenario.fault.unwrap();
+        let fault = scenario.faults[0];
         let outcome = run(&scenario, Policy::Prescale);
         laws(&scenario, &outcome);
         assert_eq!(
@@ -122,19 +123,73 @@ fn retries_and_waiting_callers_do_not_make_it_shrink_or_burst_its_bounds() {
     }
 }
 
-/// Chance alone: the demand never changes, every scale-up after the first half hour is a false one. The goal is one a
-/// day and **not reached**: in the 5.5 h looked at here the plan adds a pod three times where the load lies in the middle
-/// of what seven pods carry (75 of up to 86 requests/s), and 20 times where the forecast's upper quantile lies at a whole
-/// number of pods (14 requests/s a pod; `cargo xtask simulate --steady --policy prescale`). The bound keeps it from
-/// getting worse unseen.
+/// Chance alone: the demand never changes, so every scale-up after the first half hour is a false one. At most one a
+/// day, also where the forecast's upper quantile lies at a whole number of pods (14 and 12.3 requests/s a pod); the many
+/// loads between 1 and 50 a pod are in `core/src/cluster/sweep/noise.rs`.
 #[test]
 fn poisson_noise_seldom_scales_up() {
-    let scenario =
-        Scenario { shape: Shape::Steady, seconds: 6 * 3600, rps_per_pod: 12.3, ..Scenario::day(1) };
+    for rps_per_pod in [14.0, 12.3] {
+        let scenario = Scenario { shape: Shape::Steady, seconds: 6 * 3600, rps_per_pod, ..Scenario::day(1) };
+        let outcome = run(&scenario, Policy::Prescale);
+        laws(&scenario, &outcome);
+        let late = |e: &&ScaleEvent| e.at > 1800 * SECOND && e.after > e.before;
+        let ups = outcome.events.iter().filter(late).count();
+        println!("{ups} scale-ups in 5.5 h of Poisson noise: {:?}", outcome.events);
+        assert!(ups <= 1, "{rps_per_pod} a pod: {:?}", outcome.events);
+    }
+}
+
+/// What keeps noise from scaling must not keep a real step from it: twice the load, and a decision within 3 s.
+#[test]
+fn a_doubled_load_is_answered_within_three_seconds() {
+    for seed in seeds() {
+        let scenario = compare::scenario(seed, Shape::Step);
+        let step = CHANGE_SECONDS as u64 - scenario.start_seconds;
+        let outcome = run(&Scenario { seconds: step + 60, ..scenario.clone() }, Policy::Prescale);
+        laws(&scenario, &outcome);
+        let after = |e: &&ScaleEvent| e.at >= step * SECOND && e.after > e.before;
+        let first = outcome.events.iter().find(after).expect("it scales up");
+        let seconds = (first.at - step * SECOND) as f64 / SECOND as f64;
+        println!("seed {seed}: answered after {seconds} s: {first:?}");
+        assert!(seconds <= 3.0, "seed {seed}: {seconds} s");
+    }
+}
+
+/// The whole day that the issue asks for, by one seed, with all three faults in it: it keeps its laws and its callers.
+#[test]
+fn a_whole_day_with_three_faults() {
+    let faults =
+        [(FaultKind::ReportsStop, 6.5), (FaultKind::WrongUnit, 11.5), (FaultKind::AggregatorRestart, 15.0)];
+    let scenario = faults.into_iter().fold(Scenario::day(1), |day, (kind, hour)| day.and_fault(kind, hour));
     let outcome = run(&scenario, Policy::Prescale);
     laws(&scenario, &outcome);
-    let late = |e: &&ScaleEvent| e.at > 1800 * SECOND && e.after > e.before;
-    let ups = outcome.events.iter().filter(late).count();
-    println!("{ups} scale-ups in 5.5 h of Poisson noise: {:?}", outcome.events);
-    assert!(ups <= 6, "{:?}", outcome.events);
+    for fault in &scenario.faults {
+        let (from, to) = (fault.at + 11, fault.over().max(fault.at + 300));
+        let held = if fault.kind == FaultKind::AggregatorRestart { to } else { fault.over() };
+        assert_eq!(shrinks(&outcome, from, held), [], "{}", fault.kind.name());
+    }
+    assert!(outcome.refused_reports > 0);
+    assert_eq!(outcome.failed, 0);
+    println!("slow share {:.4}, {} changes", outcome.slow_share, outcome.scale_events);
+    // The burst that was never seen before costs some; half a per cent more would be the faults' doing.
+    assert!(outcome.slow_share <= 0.01, "{}", outcome.slow_share);
+}
+
+/// Every rival runs, keeps its bounds and does what its name says; the numbers are `cargo xtask simulate --compare 3`.
+#[test]
+fn rivals_run_and_the_oracle_is_seldom_late() {
+    let scenario = compare::scenario(1, Shape::Step);
+    let (min, max) = scenario.bounds;
+    let policies = [Policy::Hpa(0.5), Policy::Hpa(0.8), Policy::Linear, Policy::Oracle, Policy::Static(9)];
+    let outcomes = policies.map(|policy| run(&scenario, policy));
+    for outcome in &outcomes {
+        for event in &outcome.events {
+            assert!((min..=max).contains(&event.after), "{}: {event:?}", outcome.policy);
+        }
+    }
+    let [tight, loose, linear, oracle, fixed] = &outcomes;
+    assert!(tight.pod_seconds > loose.pod_seconds && tight.slow_share < loose.slow_share);
+    assert!(oracle.slow_share < 0.01 && oracle.slow_share <= linear.slow_share, "{}", oracle.slow_share);
+    assert_eq!(fixed.scale_events, 0);
+    assert!((fixed.pod_seconds - 9.0 * scenario.seconds as f64).abs() < 1.0);
 }

@@ -1,10 +1,11 @@
 //! The sweep behind the plan's constants: forecasts and plan on a fluid queue, days in seconds, against the HPA.
 //!
-//! `cargo test -p prescale-core sweep -- --ignored --nocapture` prints `docs/decisions/plan-constants.md`'s tables. It
-//! leaves out what the constants don't depend on (agents, reports, writes), which the simulator in `tests` has; the
-//! forecasts are the cluster's own, made once per world, as they do not depend on the plan.
+//! `cargo test --release -p prescale-core --lib sweep -- --ignored --nocapture` prints `docs/decisions/plan-constants.md`'s
+//! tables, those of `noise` too. It leaves out what the constants don't depend on (agents, reports, writes), which the
+//! simulator in `tests` has; the forecasts are the cluster's own, made once per world, as they do not depend on the plan.
 
 mod load;
+mod noise;
 mod policies;
 
 use load::{Kind, World};
@@ -51,7 +52,9 @@ fn variants() -> Vec<Variant> {
         v.rules.level = Level::ALL.into_iter().find(|l| l.probability() == x).expect("a level");
     });
     each("burst sigmas", &[3.0, 4.0, 5.0, 100.0], &|v, x| v.rules.burst_sigmas = x);
-    each("reactive sigmas", &[2.0, 5.0], &|v, x| v.rules.reactive_sigmas = x);
+    each("reactive sigmas", &[3.0, 6.0], &|v, x| v.rules.reactive_sigmas = x);
+    each("grow sigmas", &[0.0, 0.5, 1.0, 1.5, 2.0], &|v, x| v.rules.grow_sigmas = x);
+    each("leave sigmas", &[0.0, 0.5, 1.0], &|v, x| v.rules.leave_sigmas = x);
     each("censored growth", &[1.0, 1.5, 3.0], &|v, x| v.rules.censored_growth = x);
     each("stabilisation", &[0.0, 120.0, 300.0], &|v, x| v.rules.stabilisation_seconds = x);
     each("look ahead", &[0.0, 120.0, 240.0], &|v, x| v.rules.look_ahead_seconds = x);
@@ -67,7 +70,7 @@ fn variants() -> Vec<Variant> {
 #[ignore = "a sweep of minutes, not a check"]
 fn sweep() {
     for start_up in [10usize, 40] {
-        for kind in [Kind::Bursty, Kind::Cron, Kind::Noise] {
+        for kind in [Kind::Bursty, Kind::Cron] {
             println!("\n{kind:?}, pods start in {start_up} s\n");
             println!(
                 "| policy | slow requests | pod-hours a day | changes a day |\n| --- | --- | --- | --- |"

@@ -16,7 +16,7 @@ use crate::merge::{Demand, Hold, Second};
 use crate::plan::{
     Data, Decision, HoldCause, Inputs, Limiter, Load, Memory, Rules, Step, Window, WorkloadPlan, plan,
 };
-use crate::series::{Resolution, Series};
+use crate::series::Series;
 use crate::time::{Mono, Now, Wall};
 use crate::units::RequestsPerSecond;
 use crate::world::{PodPhase, WorkloadId, WorkloadState};
@@ -49,6 +49,7 @@ pub(super) struct Tracked {
     pub(super) state: Option<WorkloadState>,
     missing_since: Option<Mono>,
     pub(super) series: Series,
+    recent: Recent,
     pub(super) forecasts: Forecasts,
     pub(super) lead_time: LeadTime,
     starts: Starts,
@@ -70,6 +71,7 @@ impl Tracked {
             state: None,
             missing_since: None,
             series: Series::new(),
+            recent: Recent::default(),
             forecasts: Forecasts::new(),
             lead_time: LeadTime::new(settings.lead_time_prior),
             starts: Starts::default(),
@@ -148,6 +150,7 @@ impl Tracked {
     ) -> Option<(WorkloadPlan, Vec<Violation>)> {
         for second in seconds {
             self.series.push(second);
+            self.recent.push(second);
         }
         self.forecasts.follow(&self.series);
         self.demand = demand;
@@ -226,21 +229,24 @@ impl Tracked {
         let mut windows = Vec::new();
         // A second of the caller's clock, in the kernel's.
         let second = 1.0 / clock_speed;
-        if let Some(rate) = demand.rate {
+        if let Some(rate) = demand.rate.filter(|_| second >= trend::SHORTEST_SECONDS) {
             windows.push(Window { starts: rate.get() * second, seconds: second });
         }
-        let newest: Vec<_> = self.series.newest(Resolution::Second, RECENT).collect();
-        let fresh = newest.last().is_some_and(|p| now.wall.unix_seconds() - p.index <= WINDOW_AGE_SECONDS);
-        let recent: Vec<Option<f64>> = newest.iter().map(|p| p.load.map(RequestsPerSecond::get)).collect();
+        let recent = self.recent.loads();
+        let fresh =
+            self.recent.newest.is_some_and(|newest| now.wall.unix_seconds() - newest <= WINDOW_AGE_SECONDS);
         for length in WINDOWS.into_iter().filter(|length| fresh && *length <= recent.len()) {
             let loads = recent[recent.len() - length..].iter().flatten();
             let seconds = loads.clone().count() as f64 * second;
-            windows.push(Window { starts: loads.sum::<f64>() * second, seconds });
+            if seconds >= trend::SHORTEST_SECONDS {
+                windows.push(Window { starts: loads.sum::<f64>() * second, seconds });
+            }
         }
-        let rise = trend::expected(&recent, second, lead_seconds, rules.burst_sigmas).filter(|_| fresh);
+        let rise = trend::expected(recent, second, lead_seconds, rules.burst_sigmas).filter(|_| fresh);
         let nodes = burst(demand, lead_seconds);
         Load {
             windows,
+            dispersion: trend::dispersion(recent, second),
             in_flight: demand.in_flight,
             censored: demand.censored.is_some(),
             burst_rps: [rise, nodes].into_iter().flatten().reduce(|a, b| if a >= b { a } else { b }),
@@ -285,6 +291,41 @@ impl Tracked {
                 hpa: self.shadow.as_ref().map(Shadow::replicas),
             });
         }
+    }
+}
+
+/// The last seconds' loads, requests/s, oldest first; `None` is a gap. The series has them too, but each look at it
+/// would decode them all again.
+#[derive(Debug, Default)]
+struct Recent {
+    newest: Option<i64>,
+    // At most twice RECENT: the oldest go in one sweep, so that the rest stays one slice.
+    loads: Vec<Option<f64>>,
+}
+
+impl Recent {
+    fn push(&mut self, second: &Second) {
+        let skipped = match self.newest {
+            Some(newest) if second.unix_seconds <= newest => return,
+            Some(newest) => second.unix_seconds.saturating_sub(newest + 1).min(RECENT as i64),
+            None => 0,
+        };
+        self.newest = Some(second.unix_seconds);
+        for _ in 0..skipped {
+            self.add(None);
+        }
+        self.add(second.load.map(RequestsPerSecond::get));
+    }
+
+    fn add(&mut self, load: Option<f64>) {
+        if self.loads.len() == 2 * RECENT {
+            self.loads.drain(..RECENT);
+        }
+        self.loads.push(load);
+    }
+
+    fn loads(&self) -> &[Option<f64>] {
+        &self.loads[self.loads.len().saturating_sub(RECENT)..]
     }
 }
 

@@ -3,9 +3,14 @@
 
 use crate::units::RequestsPerSecond;
 
+/// A variance over fewer pairs of seconds than this says little.
+const LEAST_PAIRS: f64 = 30.0;
 /// Halves of the time that is looked at, in seconds of the caller's clock: a step shows in the short ones, a ramp of
 /// minutes in the long.
 const HALVES: [usize; 4] = [5, 10, 30, 60];
+/// Counts over less than this, seconds of the kernel's clock, are not looked at: on that scale packets come when
+/// schedulers and delayed acknowledgements (40 ms) let them, not when someone asks. Only a demo's fast clock gets there.
+pub(super) const SHORTEST_SECONDS: f64 = 0.1;
 /// Where a rise may lead, as a multiple of the load that is there: the ramp's own factor. Bursts end.
 const MOST: f64 = 2.0;
 
@@ -14,7 +19,7 @@ const MOST: f64 = 2.0;
 ///
 /// `loads` are the last seconds' means, requests/s, oldest first; `None` is a gap. `second` is the length of each in
 /// the kernel's clock. Of two neighbouring halves the later count must exceed the earlier by more than `sigmas` of
-/// their Poisson noise, `√(a + b)`; only the excess is extrapolated.
+/// their noise, `√(dispersion·(a + b))`; only the excess is extrapolated.
 pub(super) fn expected(
     loads: &[Option<f64>],
     second: f64,
@@ -22,7 +27,8 @@ pub(super) fn expected(
     sigmas: f64,
 ) -> Option<RequestsPerSecond> {
     let mut most = 0.0f64;
-    for half in HALVES {
+    let sigmas = sigmas * dispersion(loads, second).sqrt();
+    for half in HALVES.into_iter().filter(|half| *half as f64 * second >= SHORTEST_SECONDS) {
         let Some(from) = loads.len().checked_sub(2 * half) else { break };
         let Some(earlier) = count(&loads[from..from + half], second) else { continue };
         let Some(later) = count(&loads[from + half..], second) else { continue };
@@ -40,13 +46,33 @@ pub(super) fn expected(
     (most > 0.0).then(|| RequestsPerSecond::new(most).ok()).flatten()
 }
 
+/// Variance of the seconds' counts over their mean: 1 for Poisson arrivals, more where requests come in bunches. From
+/// successive differences (von Neumann, *Distribution of the ratio of the mean square successive difference to the
+/// variance*, 1941), which a trend or a single step hardly moves. At least 1; 1 while little is known.
+pub(super) fn dispersion(loads: &[Option<f64>], second: f64) -> f64 {
+    let (mut squares, mut sum, mut pairs) = (0.0, 0.0, 0.0);
+    for pair in loads.windows(2) {
+        if let [Some(a), Some(b)] = *pair {
+            squares += (a - b) * (a - b);
+            sum += a + b;
+            pairs += 1.0;
+        }
+    }
+    // Of a Poisson count's successive differences the mean square is twice the mean count.
+    if pairs < LEAST_PAIRS || sum <= 0.0 { 1.0 } else { (squares * second / sum).max(1.0) }
+}
+
 /// Requests of some seconds; gaps are taken as the mean of the others, and more than half of them is unknown.
 fn count(loads: &[Option<f64>], second: f64) -> Option<f64> {
-    let known: Vec<f64> = loads.iter().flatten().copied().collect();
-    if known.len() * 2 < loads.len() || known.is_empty() {
+    let (mut sum, mut known) = (0.0, 0);
+    for load in loads.iter().flatten() {
+        sum += load;
+        known += 1;
+    }
+    if known * 2 < loads.len() || known == 0 {
         return None;
     }
-    Some(known.iter().sum::<f64>() / known.len() as f64 * loads.len() as f64 * second)
+    Some(sum / f64::from(known as u32) * loads.len() as f64 * second)
 }
 
 #[cfg(test)]
@@ -77,6 +103,21 @@ mod tests {
     fn a_step_leads_to_at_most_twice_itself() {
         let led_to = expected_of(|t| if t < 117 { 100.0 } else { 400.0 }, 60.0).unwrap();
         assert!((400.0..=800.0).contains(&led_to), "{led_to}");
+    }
+
+    #[test]
+    fn dispersion_knows_bunches_from_trends() {
+        let of = |load: &dyn Fn(usize) -> f64, second: f64| {
+            dispersion(&(0..120).map(|t| Some(load(t))).collect::<Vec<_>>(), second)
+        };
+        assert_eq!(of(&|_| 100.0, 1.0), 1.0);
+        assert_eq!(of(&|t| 100.0 + 10.0 * t as f64, 1.0), 1.0, "a ramp");
+        assert!(of(&|t| if t < 60 { 100.0 } else { 200.0 }, 1.0) < 1.5, "a step");
+        // 0 and 200 in turn: variance 10,000, mean 100; successive differences see twice that, being as regular.
+        assert!((of(&|t| 200.0 * (t % 2) as f64, 1.0) - 200.0).abs() < 1.0);
+        // The same rates over a tenth of a second are a tenth of the requests.
+        assert!((of(&|t| 200.0 * (t % 2) as f64, 0.1) - 20.0).abs() < 0.1);
+        assert_eq!(dispersion(&[None; 120], 1.0), 1.0);
     }
 
     #[test]

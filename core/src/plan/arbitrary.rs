@@ -37,7 +37,7 @@ pub(crate) fn rps(value: f64) -> RequestsPerSecond {
 }
 
 impl Owned {
-    /// A quiet workload: 4 of 4 pods ready, 100 requests/s at 50 a pod, forecast 150, nothing remembered.
+    /// A quiet workload: 4 of 4 pods ready, 100 requests/s at 50 a pod, forecast 140, nothing remembered.
     pub(crate) fn quiet() -> Self {
         let mut memory = Memory::default();
         memory.record_replicas(at(0), 4);
@@ -59,7 +59,7 @@ impl Owned {
             ready_pods: 4,
             load: Load { windows: vec![Window { starts: 1000.0, seconds: 10.0 }], ..Load::default() },
             data: Data::Fresh,
-            scale_out: Some(150.0),
+            scale_out: Some(140.0),
             scale_in_more: Some(0.0),
             lead_time_seconds: 30.0,
             clock_speed: 1.0,
@@ -111,8 +111,15 @@ fn settings() -> impl Strategy<Value = WorkloadSettings> {
 fn load() -> impl Strategy<Value = Load> {
     let window = (0.0..20_000.0, 0.0..60.0).prop_map(|(starts, seconds)| Window { starts, seconds });
     let burst = prop::option::weighted(0.2, (0.0..5000.0).prop_map(rps));
-    (prop::collection::vec(window, 0..4), 0..2000u64, prop::bool::weighted(0.2), burst).prop_map(
-        |(windows, in_flight, censored, burst_rps)| Load { windows, in_flight, censored, burst_rps },
+    let dispersion = prop_oneof![Just(1.0), 0.0..20.0];
+    (prop::collection::vec(window, 0..4), 0..2000u64, dispersion, prop::bool::weighted(0.2), burst).prop_map(
+        |(windows, in_flight, dispersion, censored, burst_rps)| Load {
+            windows,
+            in_flight,
+            dispersion,
+            censored,
+            burst_rps,
+        },
     )
 }
 

@@ -24,6 +24,11 @@ impl WorkloadPlan {
                 ),
                 None => step.limiter.sentence().to_owned(),
             },
+            Limiter::WithinChance => format!(
+                "The forecast exceeds the {:.1} requests/s that {pods} pods carry by no more than chance moves it: no pod \
+                 is added for that.",
+                f64::from(pods) * per_pod / (1.0 + basis.headroom),
+            ),
             Limiter::ReactiveFloor => format!(
                 "At least {:.1} requests/s arrive right now; at {per_pod:.1} per pod{spare} that needs {pods}.",
                 basis.measured_rps

@@ -8,6 +8,9 @@ use crate::time::Mono;
 use crate::units::RequestsPerSecond;
 use crate::world::{WorkloadId, WorkloadSettings};
 
+/// The finer grid's bins, seconds of the caller's clock: what a forecast's level is smoothed from.
+const BIN_SECONDS: f64 = 10.0;
+
 /// What a plan is made from. Nothing else has a say: the same inputs give the same plan.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
@@ -52,6 +55,8 @@ pub struct Load {
     pub windows: Vec<Window>,
     /// Requests in flight now, queued ones included.
     pub in_flight: u64,
+    /// Variance of the seconds' counts over their mean: 1 for Poisson arrivals; what is below counts as 1.
+    pub dispersion: f64,
     /// Pods are saturated: more is asked than arrives.
     pub censored: bool,
     /// Where a rise that chance does not explain leads within the lead time; `None` while there is none.
@@ -115,12 +120,15 @@ pub struct Basis {
 impl Load {
     /// A rate that the true one exceeds with near certainty: the best lower bound over the windows, requests/s.
     ///
-    /// The score interval of a Poisson mean, `c + z²/2 − z·√(c + z²/4)`: never negative, and growing in `c`.
+    /// `(√c − z/2)²`: a count `c` of Poisson mean `m < c` has a probability of at most `e^−KL` (Chernoff), where
+    /// `KL = c·ln(c/m) − c + m ≥ 2(√c − √m)²`, so at most `e^−z²/2` where the bound equals `m`. It holds down to a
+    /// handful of requests, where a normal interval proves too much; below `z²/4` of them nothing is proven. As in
+    /// quasi-likelihood, `z` grows with the root of the dispersion.
     pub fn lower_rps(&self, rules: &Rules) -> f64 {
-        let z = rules.reactive_sigmas;
+        let margin = rules.reactive_sigmas / 2.0 * self.dispersion.max(1.0).sqrt();
         let lower = |w: &Window| {
-            let count = w.starts + z * z / 2.0 - z * (w.starts + z * z / 4.0).sqrt();
-            if w.seconds > 0.0 { count.max(0.0) / w.seconds } else { 0.0 }
+            let root = (w.starts.sqrt() - margin).max(0.0);
+            if w.seconds > 0.0 { root * root / w.seconds } else { 0.0 }
         };
         self.windows.iter().map(lower).fold(0.0, f64::max)
     }
@@ -138,6 +146,26 @@ impl Inputs<'_> {
     /// Pods for a forecast quantile; `None` without forecast or capacity.
     pub fn pods_for_forecast(&self, upper: Option<Upper>) -> Option<u32> {
         self.pods_for(upper?.load.get())
+    }
+
+    /// How far chance alone moves the forecast of a steady load, requests/s: `sigmas` standard deviations of the mean
+    /// over one bin of the finer grid.
+    pub fn chance_rps(&self, rps: f64, sigmas: f64) -> f64 {
+        let seconds = BIN_SECONDS / self.clock_speed;
+        sigmas * (rps.max(0.0) * self.load.dispersion.max(1.0) / seconds).sqrt()
+    }
+
+    /// Whether the present pods fall short of the forecast by no more than chance moves it.
+    pub fn short_by_chance(&self) -> bool {
+        let (Some(capacity), Some(upper)) = (&self.capacity, self.scale_out) else { return false };
+        let carried = f64::from(self.replicas) * capacity.rps_per_pod.get() / (1.0 + self.settings.headroom);
+        upper.load.get() <= carried + self.chance_rps(carried, self.rules.grow_sigmas)
+    }
+
+    /// Pods that must not leave: what the forecast needs back soon, and what chance could ask for beyond it.
+    pub fn pods_to_keep(&self) -> Option<u32> {
+        let load = self.scale_in?.load.get();
+        self.pods_for(load + self.chance_rps(load, self.rules.leave_sigmas))
     }
 
     /// Requests in flight beyond what the ready pods hold at full load within the objective (Little's law).

@@ -130,14 +130,35 @@ fn the_forecast_sizes_pods() {
 fn the_measured_load_is_a_floor() {
     let mut owned = Owned::quiet();
     owned.load.windows = vec![Window { starts: 400.0, seconds: 1.0 }];
-    // 400 in one second prove 344 with three standard deviations: 7 pods.
+    // 400 in one second prove 315 with 4.5 standard deviations: 7 pods.
     assert_eq!(last_word(&owned), (7, Limiter::ReactiveFloor));
-    // A tenth of a second proves less: 40 prove 25, and nothing grows.
-    owned.load.windows = vec![Window { starts: 40.0, seconds: 0.1 }];
-    owned.scale_out = Some(200.0);
+    // Requests that come in bunches prove less: with a dispersion of 4, 240.
+    owned.load.dispersion = 4.0;
     assert_eq!(last_word(&owned), (5, Limiter::ReactiveFloor));
+    // A tenth of a second proves less, too: 40 prove 17, and nothing grows.
+    owned.load.windows = vec![Window { starts: 40.0, seconds: 0.1 }];
+    owned.load.dispersion = 1.0;
+    assert_eq!(last_word(&owned), (4, Limiter::ReactiveFloor));
+    // Five requests prove nothing, in however short a time.
+    owned.load.windows = vec![Window { starts: 5.0, seconds: 0.001 }];
+    assert_ne!(last_word(&owned).1, Limiter::ReactiveFloor);
     owned.load = Load { burst_rps: Some(rps(390.0)), ..Load::default() };
     assert_eq!(last_word(&owned), (8, Limiter::Burst));
+}
+
+#[test]
+fn no_pod_is_added_for_what_chance_explains() {
+    let mut owned = Owned::quiet();
+    // 4 pods carry 200; one deviation of ten seconds' mean is 4.5.
+    owned.scale_out = Some(204.0);
+    assert_eq!(last_word(&owned), (4, Limiter::WithinChance));
+    owned.scale_out = Some(205.0);
+    assert_eq!(last_word(&owned), (5, Limiter::Forecast));
+    owned.load.dispersion = 2.0;
+    assert_eq!(last_word(&owned), (4, Limiter::WithinChance), "bunches move it further");
+    // It excuses no pod that the load of now needs.
+    owned.load.windows = vec![Window { starts: 3000.0, seconds: 10.0 }];
+    assert_eq!(last_word(&owned), (6, Limiter::ReactiveFloor));
 }
 
 #[test]
@@ -146,8 +167,8 @@ fn a_backlog_is_drained_within_one_lead_time() {
     // 4 pods at 50/s hold 40 within 0.2 s; 3,040 are 3,000 too many: 100/s more over 30 s.
     owned.load = Load { in_flight: 3040, ..Load::default() };
     owned.load.windows = vec![Window { starts: 1e6, seconds: 5000.0 }];
-    let normal = 200.0 * (1.0 - 3.0 / 1000.0);
-    assert_eq!(last_word(&owned), (((normal + 100.0f64) / 50.0).ceil() as u32, Limiter::Backlog));
+    let normal = (1000.0f64 - 2.25).powi(2) / 5000.0;
+    assert_eq!(last_word(&owned), (((normal + 100.0) / 50.0).ceil() as u32, Limiter::Backlog));
     // A demo whose clock runs ten times as fast has 3 real seconds for it; the ramp then has its say.
     owned.clock_speed = 10.0;
     assert_eq!(last_word(&owned), (8, Limiter::RampUp));
@@ -174,6 +195,9 @@ fn scale_in_looks_ahead_and_back_and_goes_slowly() {
     owned.replicas = 20;
     owned.memory.record_replicas(at(500), 20);
     assert_eq!(last_word(&owned), (15, Limiter::RampDown));
+    // 840 and half a deviation of ten seconds' mean, 4.6, need 17; 848 and 4.6 would need 18.
+    owned.scale_in_more = Some(708.0);
+    assert_eq!(last_word(&owned), (18, Limiter::LookAhead));
     owned.scale_in_more = Some(700.0);
     assert_eq!(last_word(&owned), (17, Limiter::LookAhead));
     owned.memory.record_need(at(1000 - 30), 19);

@@ -6,6 +6,8 @@
 pub enum Limiter {
     /// Upper quantile of the largest load over the lead time.
     Forecast,
+    /// The pods that are there fall short of the forecast by no more than chance moves it.
+    WithinChance,
     /// The load measured right now.
     ReactiveFloor,
     /// The load rises faster than chance explains.
@@ -36,9 +38,10 @@ pub enum Limiter {
 
 impl Limiter {
     /// All limiters in the order in which they have their say, each hold once.
-    pub const ORDER: [Self; 23] = [
+    pub const ORDER: [Self; 24] = [
         Self::ScaledToZero,
         Self::Forecast,
+        Self::WithinChance,
         Self::ReactiveFloor,
         Self::Burst,
         Self::Backlog,
@@ -66,6 +69,7 @@ impl Limiter {
     pub fn name(self) -> &'static str {
         match self {
             Self::Forecast => "forecast",
+            Self::WithinChance => "within_chance",
             Self::ReactiveFloor => "reactive_floor",
             Self::Burst => "burst",
             Self::Backlog => "backlog",
@@ -87,6 +91,9 @@ impl Limiter {
         match self {
             Self::Forecast => {
                 "The forecast's upper quantile of the largest load until new pods serve needs this many."
+            }
+            Self::WithinChance => {
+                "The forecast exceeds what these pods carry by no more than chance moves it; no pod is added for that."
             }
             Self::ReactiveFloor => "The load measured right now needs this many.",
             Self::Burst => {

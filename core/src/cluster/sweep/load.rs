@@ -45,8 +45,18 @@ impl World {
         horizons.sort_by(f64::total_cmp);
         horizons.dedup();
         let (history, day) = counts.split_at(6 * DAY);
-        let uppers = forecast(history, day, &horizons);
+        let history: Vec<f64> = history.chunks(10).map(|bin| bin.iter().sum::<f64>() / 10.0).collect();
+        let uppers = forecast(&history, 10, day, &horizons);
         Self { start_up, counts: day.to_vec(), uppers }
+    }
+
+    /// A steady Poisson load; of the days before only minutes are known, as from a Prometheus.
+    pub(super) fn steady(seed: u64, mean: f64, start_up: usize, horizons: &[f64]) -> Self {
+        let mut random = Random::new(seed);
+        let history: Vec<f64> = (0..6 * 1440).map(|_| random.poisson(60.0 * mean) / 60.0).collect();
+        let counts: Vec<f64> = (0..DAY).map(|_| random.poisson(mean)).collect();
+        let uppers = forecast(&history, 60, &counts, horizons);
+        Self { start_up, counts, uppers }
     }
 
     pub(super) fn upper(&self, seconds: f64, level: prescale_models::Level, second: usize) -> Option<Upper> {
@@ -60,12 +70,17 @@ pub(super) fn lead_seconds(start_up: usize) -> f64 {
     start_up as f64 + 1.0
 }
 
-fn forecast(history: &[f64], day: &[f64], horizons: &[f64]) -> Vec<(f64, [Vec<Option<Upper>>; 5])> {
-    let mean = |(i, bin): (usize, &[f64])| {
-        let load = RequestsPerSecond::new(bin.iter().sum::<f64>() / 10.0).unwrap();
-        (Wall((START + 10 * i as i64) * 1000), load)
+/// `history` is the six days before, in bins of `step` seconds.
+fn forecast(
+    history: &[f64],
+    step: i64,
+    day: &[f64],
+    horizons: &[f64],
+) -> Vec<(f64, [Vec<Option<Upper>>; 5])> {
+    let bin = |(i, mean): (usize, &f64)| {
+        (Wall((START + step * i as i64) * 1000), RequestsPerSecond::new(*mean).unwrap())
     };
-    let history: Vec<_> = history.chunks(10).enumerate().map(mean).collect();
+    let history: Vec<_> = history.iter().enumerate().map(bin).collect();
     let (mut forecasts, mut series) = (Forecasts::new(), Series::new());
     forecasts.replay(&history, &series);
     let mut uppers: Vec<(f64, [Vec<Option<Upper>>; 5])> =
@@ -156,7 +171,16 @@ impl Random {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
+    /// Knuth's product of uniform numbers; above a mean of 100, where it is slow, the normal law.
     fn poisson(&mut self, mean: f64) -> f64 {
+        if mean <= 100.0 {
+            let (least, mut product, mut count) = (libm::exp(-mean), self.unit(), 0.0);
+            while product > least {
+                product *= self.unit();
+                count += 1.0;
+            }
+            return count;
+        }
         (mean + mean.sqrt() * self.normal()).round().max(0.0)
     }
 }

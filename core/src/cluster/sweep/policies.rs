@@ -7,7 +7,7 @@ use super::{CAPACITY_RPS, Variant};
 use crate::capacity::Capacity;
 use crate::cluster::trend;
 use crate::hpa::{Hpa, HpaInputs, HpaSettings, Metric};
-use crate::plan::{Data, Inputs, Load, Memory, Upper, Window, plan};
+use crate::plan::{Data, Inputs, Load, Memory, Upper, Window, WorkloadPlan, plan};
 use crate::time::Mono;
 use crate::units::RequestsPerSecond;
 use crate::world::{Mode, WorkloadId, WorkloadSettings};
@@ -48,7 +48,7 @@ struct Pods {
 impl Pods {
     fn new(world: &World) -> Self {
         let load = world.counts[..60].iter().sum::<f64>() / 60.0;
-        let spec = (load / (0.65 * CAPACITY_RPS)).ceil() as u32;
+        let spec = ((load / (0.65 * CAPACITY_RPS)).ceil() as u32).max(1);
         Self { spec, ready: spec, starting: vec![], backlog: 0.0, score: Score::default() }
     }
 
@@ -110,6 +110,34 @@ pub(super) fn hpa(world: &World, target_rps: f64) -> Score {
 
 /// A day under the plan.
 pub(super) fn planned(world: &World, variant: &Variant) -> Score {
+    follow(world, variant, &mut |_, _| {})
+}
+
+/// What chance alone does to a plan in a day, its first half hour left aside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Steady {
+    pub(super) ups: u32,
+    pub(super) mean_pods: f64,
+    pub(super) reasons: std::collections::BTreeMap<&'static str, u32>,
+}
+
+/// A day of a steady load under the plan.
+pub(super) fn steady(world: &World, variant: &Variant) -> Steady {
+    const FIRST: usize = 1800;
+    let mut out = Steady::default();
+    follow(world, variant, &mut |t, plan| {
+        if t >= FIRST {
+            out.mean_pods += f64::from(plan.replicas_before) / (DAY - FIRST) as f64;
+            if plan.replicas > plan.replicas_before {
+                out.ups += 1;
+                *out.reasons.entry(plan.reason().name()).or_insert(0) += 1;
+            }
+        }
+    });
+    out
+}
+
+fn follow(world: &World, variant: &Variant, watch: &mut dyn FnMut(usize, &WorkloadPlan)) -> Score {
     let settings = WorkloadSettings {
         mode: Mode::Full,
         min_replicas: 1,
@@ -148,6 +176,7 @@ pub(super) fn planned(world: &World, variant: &Variant) -> Score {
             gate: None,
         });
         memory.record_need(at(t), planned.need);
+        watch(t, &planned);
         pods.scale(t, world.start_up, planned.replicas);
     }
     pods.score
@@ -162,6 +191,7 @@ fn measured(world: &World, t: usize, pods: &Pods, variant: &Variant) -> Load {
         windows: [1, 3, 10, 30, 60].map(window).to_vec(),
         // A tenth of a second's requests are in service.
         in_flight: (pods.backlog + 0.1 * world.counts[t].min(pods.served_rps())) as u64,
+        dispersion: trend::dispersion(&loads, 1.0),
         censored: pods.backlog > 0.5 * pods.served_rps(),
         burst_rps: trend::expected(&loads, 1.0, lead, variant.rules.burst_sigmas),
     }
