@@ -1,7 +1,10 @@
 //! Every task of the project, each a file of its own: `cargo xtask <task>`.
 
+mod archive;
 mod build_ebpf;
 mod ci;
+mod cluster;
+mod images;
 mod packages;
 mod programs;
 mod run;
@@ -30,6 +33,10 @@ enum Task {
     Test(suite::Options),
     /// What CI runs: format, lints, tests, kernel tests, fuzzing, a short demo; minutes per tier at the end.
     Ci,
+    /// A real Kubernetes on this machine, for tests: up, down, status, kubeconfig, run.
+    Cluster(cluster::Options),
+    /// Build the container images as archives in target/images: static binaries, from scratch.
+    Images(images::Options),
     /// Write forecasts of traces in `evaluate.py`'s format: `--traces DIR --out FILE.csv`.
     #[command(disable_help_flag = true)]
     Forecast(PassedOn),
@@ -71,6 +78,8 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Demo(PassedOn { arguments }) => programs::demo(&arguments),
         Task::Test(options) => suite::run(&options),
         Task::Ci => ci::run(),
+        Task::Cluster(options) => cluster::run(&options),
+        Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),
         Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),

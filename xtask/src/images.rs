@@ -1,0 +1,98 @@
+//! The container images: static binaries, from scratch, as archives that any container engine loads.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::archive::{File, Image, NOBODY};
+use crate::{build_ebpf, cluster, run};
+
+/// CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF: what the agent raises at its start (DESIGN.md, 16).
+const AGENT_CAPABILITIES: &[u32] = &[12, 38, 39];
+
+/// Which images, and what to do with them.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Hand them to the running cluster's nodes.
+    #[arg(long)]
+    load: bool,
+    /// Which cluster.
+    #[arg(long, default_value = "dev")]
+    name: String,
+}
+
+/// Builds the images, and loads them where that is asked for.
+pub fn run(options: &Options) -> Result<()> {
+    let archives = build()?;
+    if options.load {
+        cluster::load(&options.name, &archives)?;
+    }
+    Ok(())
+}
+
+/// Builds the images of agent and aggregator and returns their archives.
+pub fn build() -> Result<Vec<PathBuf>> {
+    let object = build_ebpf::build()?;
+    let binaries = static_binaries(&["prescale-agent", "prescale-aggregator"])?;
+    let program = |name: &'static str, to, capabilities| File {
+        from: binaries.join(name),
+        to,
+        executable: true,
+        capabilities,
+    };
+    let object = File { from: object, to: "/prescale-agent.o", executable: false, capabilities: &[] };
+    let agent = program("prescale-agent", "/prescale-agent", AGENT_CAPABILITIES);
+    let aggregator = program("prescale-aggregator", "/prescale-aggregator", &[]);
+    Ok(vec![
+        archive("prescale-agent", "Measures the requests of a node's pods with eBPF", vec![agent, object])?,
+        archive("prescale-aggregator", "Forecasts load and plans replicas", vec![aggregator])?,
+    ])
+}
+
+/// An image of a program for tests, `prescale.dev/<name>`, with nothing but it.
+pub fn test_image(name: &str) -> Result<PathBuf> {
+    let from = static_binaries(&[name])?.join(name);
+    archive(name, "For tests only", vec![File { from, to: "/program", executable: true, capabilities: &[] }])
+}
+
+fn archive(name: &str, description: &str, files: Vec<File<'_>>) -> Result<PathBuf> {
+    let directory = run::target_dir().join("images");
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let file = directory.join(format!("{name}.tar"));
+    let version = env!("CARGO_PKG_VERSION");
+    let entrypoint = files[0].to.to_owned();
+    let image = Image {
+        name: &format!("prescale.dev/{name}:{version}"),
+        files,
+        user: NOBODY,
+        entrypoint: &[&entrypoint],
+        labels: &[
+            ("org.opencontainers.image.title", name),
+            ("org.opencontainers.image.description", description),
+            ("org.opencontainers.image.version", version),
+            ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
+            ("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY")),
+        ],
+    };
+    image.write(&file)?;
+    eprintln!("{}: {} bytes, {}", file.display(), fs::metadata(&file)?.len(), image.name);
+    Ok(file)
+}
+
+/// Builds `names` in release mode so that they run without any library, and returns their directory.
+fn static_binaries(names: &[&str]) -> Result<PathBuf> {
+    // Named, so that the flags don't reach build scripts and macros; glibc, for its allocator and its speed.
+    let target = match std::env::consts::ARCH {
+        "x86_64" => "x86_64-unknown-linux-gnu",
+        "aarch64" => "aarch64-unknown-linux-gnu",
+        other => bail!("no images for {other} yet"),
+    };
+    let mut build = run::cargo(&["build", "--release", "--target", target]);
+    for name in names {
+        build.args(["--package", if name.starts_with("prescale-") { name } else { "prescale-tests" }]);
+        build.args(["--bin", name]);
+    }
+    run::run(build.env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=debuginfo"))?;
+    Ok(run::target_dir().join(target).join("release"))
+}
