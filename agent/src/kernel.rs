@@ -58,6 +58,7 @@ impl Kernel {
         ensure!((1..=4096).contains(&max_pods), "room for {max_pods} pods: between 1 and 4096 are possible");
         let code = requirements::read_object(object)?;
         requirements::check_kernel()?;
+        requirements::raise_capabilities()?;
         requirements::check_capabilities()?;
         requirements::check_cgroup2()?;
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?;

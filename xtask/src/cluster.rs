@@ -99,11 +99,16 @@ pub fn load(name: &str, archives: &[PathBuf]) -> Result<()> {
     call(name, &[["load"].as_slice(), &words].concat())
 }
 
+/// The program that runs clusters.
+pub fn runner() -> PathBuf {
+    run::target_dir().join("debug/cluster")
+}
+
 fn call(name: &str, words: &[&str]) -> Result<()> {
     let build = ["build", "--quiet", "-p", "prescale-tests", "--bin", "cluster"];
     let built = run::cargo(&build).status().context("starting cargo")?;
     ensure!(built.success(), "`cargo {}` ended with {built}", build.join(" "));
-    let mut command = Command::new(run::target_dir().join("debug/cluster"));
+    let mut command = Command::new(runner());
     command.args(["--name", name]).args(words);
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
     // It has said why.
@@ -111,13 +116,14 @@ fn call(name: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The directory of the built programs (`cluster`, `pause.tar`, `helm`), named by everything that they are made from.
-fn programs() -> Result<PathBuf> {
+/// The directory of the built programs (`cluster`, `helm`) and images (`pause.tar`, `server.tar`), named by everything
+/// that they are made from.
+pub fn programs() -> Result<PathBuf> {
     let source = run::root().join("tests/cluster");
     let go = Command::new("go").arg("version").output();
     let go = go.context("starting go: building Kubernetes needs Go 1.26 or later")?;
     let mut whole = go.stdout;
-    for file in ["go.mod", "go.sum", "main.go", "pause/main.go"] {
+    for file in ["go.mod", "go.sum", "main.go", "pause/main.go", "server/main.go"] {
         whole.extend(fs::read(source.join(file)).with_context(|| format!("reading tests/cluster/{file}"))?);
     }
     whole.extend([link_flags(), HELM.into(), HELM_VERSION.into()].concat().into_bytes());
@@ -164,15 +170,13 @@ fn build(source: &Path, into: &Path) -> Result<()> {
     ensure!(listed.status.success(), "go list: {}", String::from_utf8_lossy(&listed.stderr));
     let most = listed.stdout.iter().filter(|&&byte| byte == b'\n').count();
     let mut command = go(source, &["build", "-v", "-trimpath", "-ldflags", &link_flags(), "-o"]);
-    watch(command.arg(into).args([".", "./pause"]), most)?;
-    Image {
-        name: "prescale.dev/pause:1",
-        files: vec![File { from: into.join("pause"), to: "/pause", executable: true, capabilities: &[] }],
-        user: NOBODY,
-        entrypoint: &["/pause"],
-        labels: &[],
+    watch(command.arg(into).args([".", "./pause", "./server"]), most)?;
+    for (name, to) in [("pause", "/pause"), ("server", "/server")] {
+        let files = vec![File { from: into.join(name), to, executable: true, capabilities: &[] }];
+        let name = &format!("prescale.dev/{name}:1");
+        let image = Image { name, files, user: NOBODY, entrypoint: &[to], labels: &[] };
+        image.write(&into.join(to.trim_start_matches('/')).with_extension("tar"))?;
     }
-    .write(&into.join("pause.tar"))?;
     eprintln!("building Helm, about 3 minutes the first time");
     let mut helm = go(source, &["install", "-trimpath", "-ldflags", "-s -w"]);
     run::run(helm.env("GOBIN", into).arg(format!("{HELM}@{HELM_VERSION}")))

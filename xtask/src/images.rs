@@ -24,36 +24,28 @@ pub struct Options {
 
 /// Builds the images, and loads them where that is asked for.
 pub fn run(options: &Options) -> Result<()> {
-    let archives = build()?;
+    let archives = [agent()?, aggregator()?];
     if options.load {
         cluster::load(&options.name, &archives)?;
     }
     Ok(())
 }
 
-/// Builds the images of agent and aggregator and returns their archives.
-pub fn build() -> Result<Vec<PathBuf>> {
+/// Builds the agent's image and returns its archive.
+pub fn agent() -> Result<PathBuf> {
     let object = build_ebpf::build()?;
-    let binaries = static_binaries(&["prescale-agent", "prescale-aggregator"])?;
-    let program = |name: &'static str, to, capabilities| File {
-        from: binaries.join(name),
-        to,
-        executable: true,
-        capabilities,
-    };
-    let object = File { from: object, to: "/prescale-agent.o", executable: false, capabilities: &[] };
-    let agent = program("prescale-agent", "/prescale-agent", AGENT_CAPABILITIES);
-    let aggregator = program("prescale-aggregator", "/prescale-aggregator", &[]);
-    Ok(vec![
-        archive("prescale-agent", "Measures the requests of a node's pods with eBPF", vec![agent, object])?,
-        archive("prescale-aggregator", "Forecasts load and plans replicas", vec![aggregator])?,
-    ])
+    let from = static_binary("prescale-agent")?;
+    let files = vec![
+        File { from, to: "/prescale-agent", executable: true, capabilities: AGENT_CAPABILITIES },
+        File { from: object, to: "/prescale-agent.o", executable: false, capabilities: &[] },
+    ];
+    archive("prescale-agent", "Measures the requests of a node's pods with eBPF", files)
 }
 
-/// An image of a program for tests, `prescale.dev/<name>`, with nothing but it.
-pub fn test_image(name: &str) -> Result<PathBuf> {
-    let from = static_binaries(&[name])?.join(name);
-    archive(name, "For tests only", vec![File { from, to: "/program", executable: true, capabilities: &[] }])
+fn aggregator() -> Result<PathBuf> {
+    let from = static_binary("prescale-aggregator")?;
+    let files = vec![File { from, to: "/prescale-aggregator", executable: true, capabilities: &[] }];
+    archive("prescale-aggregator", "Forecasts load and plans replicas", files)
 }
 
 fn archive(name: &str, description: &str, files: Vec<File<'_>>) -> Result<PathBuf> {
@@ -80,19 +72,15 @@ fn archive(name: &str, description: &str, files: Vec<File<'_>>) -> Result<PathBu
     Ok(file)
 }
 
-/// Builds `names` in release mode so that they run without any library, and returns their directory.
-fn static_binaries(names: &[&str]) -> Result<PathBuf> {
+/// Builds the package `name`'s binary in release mode so that it runs without any library, and returns its path.
+fn static_binary(name: &str) -> Result<PathBuf> {
     // Named, so that the flags don't reach build scripts and macros; glibc, for its allocator and its speed.
     let target = match std::env::consts::ARCH {
         "x86_64" => "x86_64-unknown-linux-gnu",
         "aarch64" => "aarch64-unknown-linux-gnu",
         other => bail!("no images for {other} yet"),
     };
-    let mut build = run::cargo(&["build", "--release", "--target", target]);
-    for name in names {
-        build.args(["--package", if name.starts_with("prescale-") { name } else { "prescale-tests" }]);
-        build.args(["--bin", name]);
-    }
+    let mut build = run::cargo(&["build", "--release", "--target", target, "--package", name, "--bin", name]);
     run::run(build.env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=debuginfo"))?;
-    Ok(run::target_dir().join(target).join("release"))
+    Ok(run::target_dir().join(target).join("release").join(name))
 }

@@ -4,6 +4,7 @@ mod archive;
 mod build_ebpf;
 mod ci;
 mod cluster;
+mod e2e;
 mod images;
 mod packages;
 mod programs;
@@ -35,6 +36,8 @@ enum Task {
     Ci,
     /// A real Kubernetes on this machine, for tests: up, down, status, kubeconfig, run.
     Cluster(cluster::Options),
+    /// Test Prescale end to end in a cluster of its own, which is started and ended; `N passed, N failed` at the end.
+    E2e(e2e::Options),
     /// Build the container images as archives in target/images: static binaries, from scratch.
     Images(images::Options),
     /// Write forecasts of traces in `evaluate.py`'s format: `--traces DIR --out FILE.csv`.
@@ -79,6 +82,7 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Test(options) => suite::run(&options),
         Task::Ci => ci::run(),
         Task::Cluster(options) => cluster::run(&options),
+        Task::E2e(options) => e2e::run(&options),
         Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),

@@ -52,6 +52,20 @@ pub(super) fn check_kernel() -> Result<()> {
     Ok(())
 }
 
+/// Raises those of the needed capabilities that this process is permitted: an image's binary carries them as no more
+/// than that, so that it starts without them too, and [`check_capabilities`] can say which one is missing.
+pub(super) fn raise_capabilities() -> Result<()> {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON | CapabilitySet::BPF;
+    let mut sets = capabilities(None).context("reading this process' capabilities")?;
+    let raised = sets.effective | (sets.permitted & needed);
+    if raised != sets.effective {
+        sets.effective = raised;
+        set_capabilities(None, sets).context("raising this process' capabilities")?;
+    }
+    Ok(())
+}
+
 /// Checks that this process may load and attach.
 pub(super) fn check_capabilities() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("reading this process' capabilities")?;
