@@ -1,4 +1,5 @@
 //! Prescale in a real cluster, as its pods see it: run by `cargo xtask e2e`, inside the cluster's network.
+#![allow(clippy::unwrap_used)]
 
 #[path = "agent_support/aggregator.rs"]
 mod aggregator;
@@ -163,7 +164,6 @@ fn agent_status(uid: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster: cargo xtask e2e"]
 async fn every_request_to_a_pod_is_counted() {
     let runs: u32 = std::env::var("PRESCALE_E2E_RUNS").map_or(1, |runs| runs.parse().unwrap());
     let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].status.addresses[0].address}"]);

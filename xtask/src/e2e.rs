@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn test(options: &Options) -> Result<()> {
     let mut cargo = run::cargo(&["test", "-p", "prescale-tests", "--test", "e2e", "--"]);
-    cargo.args(["--ignored", "--test-threads=1", "--nocapture"]);
+    cargo.args(["--test-threads=1", "--nocapture"]);
     // cargo starts each test binary through this: inside the network namespace that pods can be reached from.
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let variable = format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"));

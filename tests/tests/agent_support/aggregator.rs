@@ -41,6 +41,7 @@ pub fn free_address() -> SocketAddr {
 }
 
 impl Aggregator {
+    #[allow(dead_code, reason = "the end-to-end tests listen where pods can reach")]
     pub async fn start() -> Self {
         Self::start_at(free_address(), None).await
     }
