@@ -71,7 +71,7 @@ impl Handler for Api {
     async fn handle(&self, request: Request) -> Response {
         let path = request.uri().path();
         match path {
-            ingest::REPORTS => return self.ingest.report(request.body(), &self.metrics).await,
+            ingest::REPORTS => return self.ingest.report(&request, &self.metrics).await,
             ingest::WATCH => return self.ingest.watch(&request, &self.metrics).await,
             "/metrics" => self.scrape().await,
             _ => {}

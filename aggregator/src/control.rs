@@ -187,7 +187,9 @@ impl Loop {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
+        self.parts.cluster.set_standby(!self.parts.target.leads());
         let plan = self.parts.cluster.tick(now);
+        self.parts.target.sustain(&plan.report);
         self.last_tick = now.mono;
         self.parts.metrics.tick_seconds.observe(began.elapsed().as_secs_f64());
         self.own_up();
@@ -228,7 +230,7 @@ impl Loop {
         self.parts.metrics.writes_in_flight.set(self.writes.under_way() as i64);
         let outcome = match &result {
             Ok(resource_version) => Outcome::Applied { resource_version: *resource_version },
-            Err(TargetError::Conflict | TargetError::Gone) => Outcome::Conflict,
+            Err(TargetError::Conflict | TargetError::Gone | TargetError::NotLeader) => Outcome::Conflict,
             Err(_) => Outcome::Failed,
         };
         if let Err(error) = &result {

@@ -22,13 +22,18 @@ pub struct Flags {
     /// Where agents, people and Prometheus reach it
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Whom to scale: `local=HOST:PORT` is a supervisor of worker processes, such as the demo's
-    #[arg(long, value_name = "local=HOST:PORT")]
+    /// Whom to scale: `kubernetes` is the cluster of KUBECONFIG or the one that this runs in, `local=HOST:PORT` a
+    /// supervisor of worker processes, such as the demo's
+    #[arg(long, value_name = "kubernetes|local=HOST:PORT")]
     pub target: TargetAddress,
     /// The secret that agents must send as `authorization: Bearer`; read anew for each request.
     /// Without it anyone who reaches --listen may report, so --listen must then be a loopback address
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Take tokens of this ServiceAccount (the agents'), as NAMESPACE:NAME, with the audience `prescale`; the API server
+    /// is asked about each, and an agent may only report its own node
+    #[arg(long, value_name = "NAMESPACE:NAME", conflicts_with = "token_file", value_parser = account)]
+    pub review_tokens_of: Option<String>,
     /// Load from before our time, imported before the first plan: CSV with the line
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
@@ -50,14 +55,24 @@ impl Flags {
     /// # Errors
     /// One sentence that names them.
     pub fn check(&self) -> anyhow::Result<()> {
-        if self.token_file.is_none() && !self.listen.ip().is_loopback() {
+        if self.token_file.is_none() && self.review_tokens_of.is_none() && !self.listen.ip().is_loopback() {
             bail!(
-                "--listen {} without --token-file would take reports from anyone: give a token file, or a loopback \
-                 address",
+                "--listen {} without --token-file or --review-tokens-of would take reports from anyone: give one, or a \
+                 loopback address",
                 self.listen
             );
         }
+        if self.target == TargetAddress::Kubernetes && self.clock.clock_speed != 1.0 {
+            bail!("--target kubernetes runs in real time: leave --clock-speed out");
+        }
         Ok(())
+    }
+}
+
+fn account(text: &str) -> Result<String, String> {
+    match text.split(':').collect::<Vec<_>>().as_slice() {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("want NAMESPACE:NAME of a ServiceAccount".into()),
     }
 }
 
@@ -78,6 +93,18 @@ mod tests {
             assert!(parse(&format!("aggregator --target {wrong}")).is_err(), "{wrong}");
         }
         assert!(parse("aggregator --target local=127.0.0.1:1 --listen 80").is_err());
+    }
+
+    #[test]
+    fn a_cluster_runs_in_real_time_and_reviews_one_kind_of_token() {
+        let flags = |more| parse(&format!("aggregator --target kubernetes {more}"));
+        assert!(flags("").unwrap().check().is_ok());
+        assert!(
+            flags("--clock-speed 60").unwrap().check().unwrap_err().to_string().contains("--clock-speed")
+        );
+        assert!(flags("--listen 0.0.0.0:8080 --review-tokens-of a:b").unwrap().check().is_ok());
+        assert!(flags("--review-tokens-of a").is_err());
+        assert!(flags("--review-tokens-of a:b --token-file f").is_err());
     }
 
     #[test]

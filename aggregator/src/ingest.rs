@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::control::{Ask, Control, Overloaded, WatchLists};
 use crate::metrics::Metrics;
+use crate::review::{Reviewer, Verdict};
 
 /// How long a watch waits for a change (ARCHITECTURE.md, "HTTP"), real time: below the usual 30 or 60 s of proxies.
 pub const LONG_POLL: Duration = Duration::from_secs(25);
@@ -22,7 +23,9 @@ pub const LONG_POLL: Duration = Duration::from_secs(25);
 pub enum Refusal {
     /// No token, or not ours.
     Unauthorized,
-    /// Our own token can't be read: nobody can be let in.
+    /// A good token, but of the agent on another node.
+    OtherNode,
+    /// Our own token can't be read, or nobody can say whose theirs is: nobody can be let in.
     NoToken,
     /// No stated length.
     NoLength,
@@ -44,8 +47,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unauthorized,
+        Self::OtherNode,
         Self::NoToken,
         Self::NoLength,
         Self::TooLarge,
@@ -61,6 +65,7 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
+            Self::OtherNode => "other_node",
             Self::NoToken => "no_token",
             Self::NoLength => "no_length",
             Self::TooLarge => "too_large",
@@ -76,6 +81,7 @@ impl Refusal {
     fn status(self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::OtherNode => StatusCode::FORBIDDEN,
             Self::NoToken | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -119,6 +125,8 @@ impl Refusal {
 pub struct Ingest {
     /// The secret, if there is one.
     pub token: Option<TokenFile>,
+    /// Who asks the API server about tokens, if it does.
+    pub reviewer: Option<Reviewer>,
     /// The control loop.
     pub control: Control,
     /// What each node shall watch; `None` until the target has said what exists.
@@ -183,8 +191,12 @@ impl Ingest {
     }
 
     /// Takes a report in.
-    pub async fn report(&self, body: &[u8], metrics: &Metrics) -> Response {
-        match self.take(body).await {
+    pub async fn report(&self, request: &Request, metrics: &Metrics) -> Response {
+        let taken = match self.caller(request).await {
+            Ok(caller) => self.take(caller.as_deref(), request.body()).await,
+            Err(refused) => Err(refused),
+        };
+        match taken {
             Ok(reply) => {
                 metrics.reports_accepted.inc();
                 protobuf(reply.encode())
@@ -196,8 +208,24 @@ impl Ingest {
         }
     }
 
-    async fn take(&self, body: &[u8]) -> Result<ReportReply, (Refusal, String)> {
+    /// The node whose agent calls, where the API server says who it is.
+    async fn caller(&self, request: &Request) -> Result<Option<String>, (Refusal, String)> {
+        let Some(reviewer) = &self.reviewer else { return Ok(None) };
+        let Some(token) = bearer(request.headers()) else {
+            return Err((Refusal::Unauthorized, "want the token as `authorization: Bearer`".into()));
+        };
+        match reviewer.judge(token).await {
+            Verdict::AgentOf(node) => Ok(Some(node)),
+            Verdict::Refused(why) => Err((Refusal::Unauthorized, why.into())),
+            Verdict::Unknown => Err((Refusal::NoToken, "the API server can't be asked about tokens".into())),
+        }
+    }
+
+    async fn take(&self, caller: Option<&str>, body: &[u8]) -> Result<ReportReply, (Refusal, String)> {
         let report = NodeReport::decode(body).map_err(|error| (Refusal::of(&error), error.to_string()))?;
+        if let Some(own) = caller.filter(|own| *own != report.node) {
+            return Err((Refusal::OtherNode, format!("this token is of the agent on {own}")));
+        }
         let sequence = report.sequence;
         let verdict = self.control.ask(|reply| Ask::Report(Box::new(report), reply)).await;
         match verdict {
@@ -214,6 +242,13 @@ impl Ingest {
         let node = query(request.uri(), "node").unwrap_or_default();
         if node.is_empty() || node.len() > MAX_NAME_BYTES {
             return text(StatusCode::BAD_REQUEST, "want ?node=NAME");
+        }
+        match self.caller(request).await {
+            Ok(Some(own)) if own != node => {
+                return Refusal::OtherNode.reply(&format!("this token is of the agent on {own}"));
+            }
+            Ok(_) => {}
+            Err((refusal, sentence)) => return refusal.reply(&sentence),
         }
         let known = match query(request.uri(), "revision").map(|it| it.parse::<u64>()) {
             None => None,

@@ -8,6 +8,7 @@ pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod page;
+pub mod review;
 pub mod target;
 
 use std::fs::File;
@@ -39,7 +40,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     flags.check()?;
     let shutdown = Shutdown::on_signals()?;
     let token = flags.token_file.map(TokenFile::open).transpose()?;
-    let target = Arc::new(Target::new(&flags.target)?);
+    let reviewer = match &flags.review_tokens_of {
+        Some(account) => Some(review::Reviewer::new(account).await?),
+        None => None,
+    };
+    let target = Arc::new(Target::new(&flags.target).await?);
     let clock = flags.clock.start();
     let listener = bind(flags.listen).await?;
     let address = listener.local_addr().context("can't tell where it listens")?;
@@ -51,12 +56,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             .with_context(|| format!("--history {}", path.display()))?;
     }
     let metrics = Arc::new(Metrics::default());
-    let parts = Parts { cluster, clock, target, metrics: Arc::clone(&metrics) };
-    let (Running { control, lists, target }, control_loop) = control::start(parts, shutdown.clone());
+    let parts = Parts { cluster, clock, target: Arc::clone(&target), metrics: Arc::clone(&metrics) };
+    let (Running { control, lists, target: health }, control_loop) = control::start(parts, shutdown.clone());
     let api = Api {
-        ingest: Ingest { token, control, lists, shutdown: shutdown.clone() },
+        ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,
-        target,
+        target: health,
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
     };
@@ -67,6 +72,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     // The server drops the last way to the loop when it ends; that ends the loop.
     serve(listener, api, api::limits(), shutdown).await;
     control_loop.await.context("the control loop failed")?;
+    target.close().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! The seam to what is scaled: where the world comes from and where decisions go.
 
+mod kubernetes;
 mod local;
 
-use prescale_core::world::{WorkloadId, WorkloadState};
+use prescale_core::plan::{Decision, WorkloadPlan};
+use prescale_core::world::WorkloadState;
 use prescale_shell::client::{Client, Failure};
 use thiserror::Error;
 
@@ -13,9 +15,11 @@ pub const MAX_WORKLOADS: usize = 10_000;
 /// Pods of all workloads together: 5,000 nodes with 110 pods each, DESIGN.md's largest cluster.
 pub const MAX_PODS: usize = 550_000;
 
-/// What is scaled. Kubernetes' `/scale` takes its place beside the first.
+/// What is scaled.
 #[derive(Debug)]
 pub enum Target {
+    /// A Kubernetes cluster.
+    Kubernetes(kubernetes::Kubernetes),
     /// A supervisor of worker processes on this machine, over HTTP (ARCHITECTURE.md, "HTTP").
     Local(local::Local),
 }
@@ -23,6 +27,8 @@ pub enum Target {
 /// `--target`, taken apart and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetAddress {
+    /// `kubernetes`: the cluster that KUBECONFIG names, or that the aggregator runs in.
+    Kubernetes,
     /// `local=HOST:PORT`.
     Local(String),
 }
@@ -31,13 +37,16 @@ impl std::str::FromStr for TargetAddress {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text == "kubernetes" {
+            return Ok(Self::Kubernetes);
+        }
         match text.split_once('=') {
             Some(("local", address)) if !address.is_empty() => {
                 // Only to see whether it is an address.
                 Client::new(address, prescale_shell::client::Limits::default())?;
                 Ok(Self::Local(address.to_owned()))
             }
-            _ => anyhow::bail!("want local=HOST:PORT"),
+            _ => anyhow::bail!("want kubernetes or local=HOST:PORT"),
         }
     }
 }
@@ -45,6 +54,7 @@ impl std::str::FromStr for TargetAddress {
 impl std::fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Kubernetes => f.write_str("kubernetes"),
             Self::Local(address) => write!(f, "local={address}"),
         }
     }
@@ -55,10 +65,13 @@ impl std::fmt::Display for TargetAddress {
 pub enum TargetError {
     /// No answer.
     #[error("no answer: {0}")]
-    NoAnswer(#[from] Failure),
+    NoAnswer(String),
     /// It has changed since the decision; read it again.
     #[error("the workload has changed since the decision")]
     Conflict,
+    /// Another replica of the aggregator holds the Lease, or may hold it by now.
+    #[error("this replica does not hold the Lease")]
+    NotLeader,
     /// The workload is gone.
     #[error("no such workload")]
     Gone,
@@ -73,15 +86,22 @@ pub enum TargetError {
     Nonsense(String),
 }
 
+impl From<Failure> for TargetError {
+    fn from(failure: Failure) -> Self {
+        Self::NoAnswer(failure.to_string())
+    }
+}
+
 impl TargetError {
     /// Every [`TargetError::name`].
-    pub const NAMES: [&str; 5] = ["no_answer", "conflict", "gone", "refused", "nonsense"];
+    pub const NAMES: [&str; 6] = ["no_answer", "conflict", "not_leader", "gone", "refused", "nonsense"];
 
     /// The value of labels.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoAnswer(_) => "no_answer",
             Self::Conflict => "conflict",
+            Self::NotLeader => "not_leader",
             Self::Gone => "gone",
             Self::Refused { .. } => "refused",
             Self::Nonsense(_) => "nonsense",
@@ -90,12 +110,13 @@ impl TargetError {
 }
 
 impl Target {
-    /// A target at `address`; nothing is sent yet.
+    /// A target at `address`; a cluster is watched from now on.
     ///
     /// # Errors
     /// When the address is none.
-    pub fn new(address: &TargetAddress) -> anyhow::Result<Self> {
+    pub async fn new(address: &TargetAddress) -> anyhow::Result<Self> {
         match address {
+            TargetAddress::Kubernetes => Ok(Self::Kubernetes(kubernetes::Kubernetes::start().await?)),
             TargetAddress::Local(address) => Ok(Self::Local(local::Local::new(address)?)),
         }
     }
@@ -106,24 +127,43 @@ impl Target {
     /// [`TargetError`]; nothing is known then, and everything holds.
     pub async fn world(&self, after: Option<u64>) -> Result<World, TargetError> {
         let world = match self {
+            Self::Kubernetes(cluster) => cluster.world(after).await?,
             Self::Local(local) => local.world(after).await?,
         };
         check(&world.workloads).map_err(TargetError::Nonsense)?;
         Ok(world)
     }
 
-    /// Sets the replicas of `id`, if it still is as it was at `resource_version`; the new resource version.
+    /// Carries a decision out, if the workload still is as it was decided on; the new resource version.
     ///
     /// # Errors
     /// [`TargetError::Conflict`] when it has changed since; others as they come.
-    pub async fn scale(
-        &self,
-        id: &WorkloadId,
-        replicas: u32,
-        resource_version: u64,
-    ) -> Result<u64, TargetError> {
+    pub async fn scale(&self, decision: &Decision) -> Result<u64, TargetError> {
         match self {
-            Self::Local(local) => local.scale(id, replicas, resource_version).await,
+            Self::Kubernetes(cluster) => cluster.scale(decision).await,
+            Self::Local(local) => local.scale(decision).await,
+        }
+    }
+
+    /// Whether this replica of the aggregator may write now.
+    pub fn leads(&self) -> bool {
+        match self {
+            Self::Kubernetes(cluster) => cluster.leads(),
+            Self::Local(_) => true,
+        }
+    }
+
+    /// What each workload needs: a raised minimum is kept for as long as that is so.
+    pub fn sustain(&self, report: &[WorkloadPlan]) {
+        if let Self::Kubernetes(cluster) = self {
+            cluster.sustain(report);
+        }
+    }
+
+    /// Lets others write.
+    pub async fn close(&self) {
+        if let Self::Kubernetes(cluster) = self {
+            cluster.close().await;
         }
     }
 }

@@ -67,6 +67,7 @@ pub struct Cluster {
     merge: Merge,
     workloads: BTreeMap<WorkloadId, Tracked>,
     violations: BTreeMap<Violation, u64>,
+    standby: bool,
 }
 
 impl Cluster {
@@ -78,7 +79,12 @@ impl Cluster {
         settings.rules.assert_valid();
         assert!(settings.clock_speed.is_finite() && settings.clock_speed > 0.0, "a clock runs forward");
         let merge = Merge::new(settings.merge);
-        Self { settings, merge, workloads: BTreeMap::new(), violations: BTreeMap::new() }
+        Self { settings, merge, workloads: BTreeMap::new(), violations: BTreeMap::new(), standby: false }
+    }
+
+    /// Whether another aggregator writes: then this one decides but writes nothing.
+    pub fn set_standby(&mut self, standby: bool) {
+        self.standby = standby;
     }
 
     /// Takes all workloads that exist, as the target sees them.
@@ -121,7 +127,8 @@ impl Cluster {
         for (id, tracked) in &mut self.workloads {
             let demand = self.merge.demand(now, id);
             let seconds = self.merge.seconds(now, id);
-            let Some((planned, broken)) = tracked.tick(now, id, demand, &seconds, &self.settings) else {
+            let tick = tracked.tick(now, id, demand, &seconds, &self.settings, self.standby);
+            let Some((planned, broken)) = tick else {
                 continue;
             };
             for violation in broken {
@@ -212,7 +219,7 @@ fn watched(id: &WorkloadId, pod: &Pod) -> WatchedPod {
         name: pod.name.clone(),
         workload: id.clone(),
         ports: pod.ports.clone(),
-        probes: Vec::new(),
+        probes: pod.probes.clone(),
     }
 }
 
@@ -232,6 +239,9 @@ fn revision(pods: &[WatchedPod]) -> u64 {
         add(pod.workload.name.as_bytes());
         for port in &pod.ports {
             add(&port.to_be_bytes());
+        }
+        for probe in &pod.probes {
+            add(probe.as_bytes());
         }
     }
     hash

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, a socket or an environment variable: `now`, bytes and seeds come in,
 //! values go out.
 
+pub mod annotations;
 pub mod capacity;
 pub mod check;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod node;
 pub mod plan;
 pub mod sample;
 pub mod series;
+pub mod standing;
 pub mod time;
 pub mod units;
 pub mod view;

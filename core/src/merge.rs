@@ -71,8 +71,8 @@ pub struct Merge {
     settings: MergeSettings,
     nodes: BTreeMap<String, NodeState>,
     workloads: BTreeMap<WorkloadId, WorkloadMerge>,
-    /// The workload of each pod that the target knows.
-    owners: BTreeMap<String, WorkloadId>,
+    /// The workload and the node of each pod that the target knows.
+    owners: BTreeMap<String, (WorkloadId, String)>,
 }
 
 impl Merge {
@@ -88,7 +88,8 @@ impl Merge {
         self.owners.clear();
         for state in workloads {
             self.workloads.entry(state.id.clone()).or_default().world(now, state);
-            self.owners.extend(state.pods.iter().map(|pod| (pod.uid.clone(), state.id.clone())));
+            self.owners
+                .extend(state.pods.iter().map(|pod| (pod.uid.clone(), (state.id.clone(), pod.node.clone()))));
         }
     }
 
@@ -106,7 +107,15 @@ impl Merge {
         let mut accepted = Accepted { newer: 0, unknown: 0, impossible: 0, burst: false };
         for pod in &report.pods {
             let claimed = &report.workloads[pod.workload].id;
-            let id = self.owners.get(&pod.uid).unwrap_or(claimed);
+            let id = match self.owners.get(&pod.uid) {
+                // A bound pod never moves: whoever reports it from elsewhere lies or is mistaken.
+                Some((_, node)) if *node != report.node => {
+                    accepted.unknown += 1;
+                    continue;
+                }
+                Some((id, _)) => id,
+                None => claimed,
+            };
             let Some(workload) = self.workloads.get_mut(id) else {
                 accepted.unknown += 1;
                 continue;

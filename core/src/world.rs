@@ -14,8 +14,8 @@ pub struct WorkloadId {
     pub name: String,
 }
 
-/// What Prescale may do to a workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What Prescale may do to a workload: a ladder, each allows more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Forecast, plan, score; write nothing.
@@ -94,6 +94,9 @@ pub struct Pod {
     pub phase: PodPhase,
     /// Ports that its containers serve on; empty means every port.
     pub ports: Vec<u16>,
+    /// Request lines of the kubelet's probes, which are no load.
+    #[serde(default)]
+    pub probes: Vec<String>,
 }
 
 /// A workload as the target sees it.

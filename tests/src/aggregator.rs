@@ -386,6 +386,7 @@ fn pods(id: &WorkloadId, replicas: u32) -> Vec<Pod> {
             node: "node-a".into(),
             phase: PodPhase::Ready,
             ports: vec![8080],
+            probes: Vec::new(),
         })
         .collect()
 }

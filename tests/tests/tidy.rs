@@ -221,6 +221,38 @@ fn every_reason_is_documented() {
     assert_none(&undocumented);
 }
 
+#[test]
+fn annotations_and_their_events_are_documented() {
+    use prescale_core::annotations::{Annotation, PREFIX};
+    let words: BTreeSet<String> =
+        words_in_backticks(&text(&root().join("docs/annotations.md"))).into_iter().collect();
+    let known = Annotation::ALL.map(Annotation::name);
+    let mut complaints: Vec<String> = known
+        .iter()
+        .filter(|name| !words.contains(**name))
+        .map(|name| format!("docs/annotations.md does not explain {name}"))
+        .collect();
+    for word in words.iter().filter(|word| word.starts_with(PREFIX)) {
+        let ours = word == prescale_core::standing::FLOOR_ANNOTATION;
+        if !ours && !known.iter().any(|name| word.trim_end_matches('-') == *name) {
+            complaints.push(format!("docs/annotations.md names {word}, which does not exist"));
+        }
+    }
+    // Events' reasons are words of their own in the code that makes them.
+    let target = root().join("aggregator/src/target/kubernetes/writes.rs");
+    let code = text(&root().join("core/src/standing.rs")) + &text(&target);
+    for row in text(&root().join("docs/annotations.md"))
+        .lines()
+        .filter(|line| line.contains("| Warning |") || line.contains("| Normal |"))
+    {
+        let reason = row.split('`').nth(1).unwrap_or("");
+        if !code.contains(&format!("\"{reason}\"")) {
+            complaints.push(format!("docs/annotations.md: no Event has the reason {reason}"));
+        }
+    }
+    assert_none(&complaints);
+}
+
 /// Names of metrics in a text: `prescale_agent_…`, `prescale_aggregator_…`, `prescale_http_…`.
 fn metric_names(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')

@@ -58,7 +58,7 @@ impl Writes {
         let (target, turns, began) = (Arc::clone(&self.target), Arc::clone(&self.turns), Instant::now());
         self.tasks.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
-            let result = target.scale(&decision.workload, decision.replicas, decision.resource_version).await;
+            let result = target.scale(&decision).await;
             Written { decision, result, took: began.elapsed() }
         });
     }

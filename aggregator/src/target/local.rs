@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use prescale_core::world::{WorkloadId, WorkloadState};
+use prescale_core::plan::Decision;
+use prescale_core::world::WorkloadState;
 use prescale_shell::client::{Client, Limits};
 use prescale_shell::http::{JSON, Method, StatusCode, percent_encode};
 use serde::{Deserialize, Serialize};
@@ -58,15 +59,11 @@ impl Local {
         }
     }
 
-    pub(super) async fn scale(
-        &self,
-        id: &WorkloadId,
-        replicas: u32,
-        resource_version: u64,
-    ) -> Result<u64, TargetError> {
+    pub(super) async fn scale(&self, decision: &Decision) -> Result<u64, TargetError> {
+        let Decision { workload: id, replicas, resource_version, .. } = decision;
         let path =
             format!("/v1/workloads/{}/{}/scale", percent_encode(&id.namespace), percent_encode(&id.name));
-        let body = serde_json::to_vec(&Scale { replicas, resource_version })
+        let body = serde_json::to_vec(&Scale { replicas: *replicas, resource_version: *resource_version })
             .expect("two numbers can always be written as JSON");
         let reply = self.client.send(Method::PUT, &path, JSON, body).await?;
         match reply.status() {

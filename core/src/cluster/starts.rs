@@ -88,6 +88,7 @@ mod tests {
             node: "n".into(),
             phase: PodPhase::Starting,
             ports: vec![],
+            probes: Vec::new(),
         };
         uids.iter().map(pod).collect()
     }

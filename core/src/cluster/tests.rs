@@ -93,6 +93,7 @@ impl Small {
                 node: "node-1".into(),
                 phase: PodPhase::Starting,
                 ports: vec![],
+                probes: Vec::new(),
             });
         }
         let extra = (there - self.state.replicas) as usize;

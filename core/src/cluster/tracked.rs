@@ -14,7 +14,7 @@ use crate::check::{Violation, check};
 use crate::lead_time::LeadTime;
 use crate::merge::{Demand, Hold, Second};
 use crate::plan::{
-    Data, Decision, HoldCause, Inputs, Limiter, Load, Memory, Rules, Step, Window, WorkloadPlan, plan,
+    Data, Decision, Gate, HoldCause, Inputs, Limiter, Load, Memory, Rules, Step, Window, WorkloadPlan, plan,
 };
 use crate::series::Series;
 use crate::time::{Mono, Now, Wall};
@@ -147,6 +147,7 @@ impl Tracked {
         demand: Option<Demand>,
         seconds: &[Second],
         settings: &ClusterSettings,
+        standby: bool,
     ) -> Option<(WorkloadPlan, Vec<Violation>)> {
         for second in seconds {
             self.series.push(second);
@@ -184,7 +185,7 @@ impl Tracked {
             scale_in: self.forecasts.upper(lead + rules.look_ahead_seconds, rules.level),
             lead_time_seconds: lead,
             clock_speed: settings.clock_speed,
-            gate: self.writes.gate(now.mono),
+            gate: standby.then_some(Gate::Standby).or_else(|| self.writes.gate(now.mono)),
         };
         let mut planned = plan(&inputs);
         let broken = check(&inputs, &planned);

@@ -28,6 +28,7 @@ fn world(pods: &[(&str, &str, PodPhase)]) -> WorkloadState {
         node: (*node).into(),
         phase: *phase,
         ports: vec![],
+        probes: vec![],
     };
     WorkloadState {
         id: web(),
@@ -466,4 +467,16 @@ proptest! {
             prop_assert_eq!((a.rate, a.concurrency, a.in_flight), (b.rate, b.concurrency, b.in_flight));
         }
     }
+}
+
+#[test]
+fn a_node_can_report_its_own_pods_only() {
+    let mut merge = Merge::new(MergeSettings::default());
+    merge.world(at(0.0), &[world(&[("a", "n1", PodPhase::Ready)])]);
+    merge.report(at(1.0), &report("n1", 1.0, vec![pod("a", 1.0, 10.0)])).unwrap();
+    let lie = merge.report(at(2.0), &report("n2", 2.0, vec![pod("a", 2.0, 9000.0)])).unwrap();
+    assert_eq!((lie.newer, lie.unknown), (0, 1));
+    merge.report(at(2.0), &report("n1", 2.0, vec![pod("a", 2.0, 10.0)])).unwrap();
+    let rate = merge.demand(at(2.0), &web()).and_then(|it| it.rate).expect("two readings make a rate");
+    assert!((rate.get() - 10.0).abs() < 0.5, "{rate:?}");
 }

@@ -200,12 +200,14 @@ pub enum Gate {
     WritePending,
     /// The last write failed; the next waits.
     BackOff,
+    /// Another replica of the aggregator writes.
+    Standby,
 }
 
 impl Gate {
     /// All gates.
-    pub const ALL: [Self; 5] =
-        [Self::Observe, Self::Paused, Self::ForeignWrite, Self::WritePending, Self::BackOff];
+    pub const ALL: [Self; 6] =
+        [Self::Observe, Self::Paused, Self::ForeignWrite, Self::WritePending, Self::BackOff, Self::Standby];
 
     /// Its label.
     pub fn name(self) -> &'static str {
@@ -215,6 +217,7 @@ impl Gate {
             Self::ForeignWrite => "foreign_write",
             Self::WritePending => "write_pending",
             Self::BackOff => "back_off",
+            Self::Standby => "standby",
         }
     }
 
@@ -228,6 +231,7 @@ impl Gate {
             }
             Self::WritePending => "A write is under way.",
             Self::BackOff => "The last write failed; the next one waits.",
+            Self::Standby => "Another replica of the aggregator holds the Lease and writes.",
         }
     }
 }

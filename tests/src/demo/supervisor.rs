@@ -235,6 +235,7 @@ impl Supervisor {
             node: NODE.to_owned(),
             phase: PodPhase::Starting,
             ports: Vec::new(),
+            probes: Vec::new(),
         };
         let leave = Arc::new(Notify::new());
         state

@@ -339,6 +339,7 @@ impl World {
                 node: node_name(pod.node),
                 phase: pod.phase,
                 ports: Vec::new(),
+                probes: Vec::new(),
             }
         };
         WorkloadState {
