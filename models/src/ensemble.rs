@@ -124,6 +124,16 @@ impl Ensemble {
     /// prior weight that is not positive: settings are our own code's.
     pub fn new(settings: &EnsembleSettings) -> Self {
         let EnsembleSettings { grid, targets, experts } = settings;
+        let build = |(kind, prior): &(ModelKind, f64)| (experts::build(*kind, *grid, targets), *prior);
+        Self::of(*grid, targets, experts.iter().map(build).collect())
+    }
+
+    /// An ensemble of these experts, made for this grid and these targets, each with its weight before anything was
+    /// settled: for experts that need more than a name, such as a model fitted on other workloads.
+    ///
+    /// # Panics
+    /// As [`Ensemble::new`].
+    pub fn of(grid: Grid, targets: &[Target], experts: Vec<(Box<dyn Expert>, f64)>) -> Self {
         assert!(!targets.is_empty() && !experts.is_empty(), "an ensemble needs targets and experts");
         assert!(experts.len() <= MAX_EXPERTS, "at most {MAX_EXPERTS} experts");
         assert!(
@@ -132,14 +142,13 @@ impl Ensemble {
         );
         assert!(experts.iter().all(|(_, prior)| *prior > 0.0), "prior weights are positive");
         let longest = targets.iter().map(|t| t.steps()).max().unwrap_or(1) as usize;
-        let prior: Vec<f64> = experts.iter().map(|(_, prior)| *prior).collect();
-        let position = |kind| experts.iter().position(|(k, _)| *k == kind);
+        let (experts, prior): (Vec<Box<dyn Expert>>, Vec<f64>) = experts.into_iter().unzip();
+        let position = |kind| experts.iter().position(|e| e.kind() == kind);
         Self {
-            grid: *grid,
-            targets: targets.clone(),
-            experts: experts.iter().map(|(kind, _)| experts::build(*kind, *grid, targets)).collect(),
+            grid,
+            targets: targets.to_vec(),
             window: Window::new(longest + 1),
-            scale: LocalScale::new(*grid),
+            scale: LocalScale::new(grid),
             tracks: targets.iter().map(|&target| Track::new(target, &prior)).collect(),
             head: None,
             current: None,
@@ -147,6 +156,7 @@ impl Ensemble {
             first: None,
             points: vec![0.0; targets.len() * experts.len()],
             losses: vec![0.0; experts.len()],
+            experts,
         }
     }
 

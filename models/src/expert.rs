@@ -60,17 +60,37 @@ pub enum ModelKind {
     HourlyHoltWinters,
     /// Holt-Winters with a weekly season of quarter-hours.
     WeeklyHoltWinters,
+    /// The value of the same bin yesterday.
+    SeasonalNaiveDay,
+    /// The value of the same bin a week ago.
+    SeasonalNaiveWeek,
+    /// The mean of the last quarter of an hour.
+    QuarterMean,
+    /// The shape of a cycle of any length, found by autocorrelation.
+    PhaseProfile,
+    /// Recursive least squares on recent values and yesterday's.
+    RlsAr,
+    /// ARIMA, its order chosen by AICc.
+    Arima,
+    /// Boosted trees, fitted on the past of many workloads: needs a model ([`crate::trees::PooledTrees`]).
+    Trees,
 }
 
 impl ModelKind {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
+    /// All that need nothing but the series.
+    pub const ALL: [Self; 12] = [
         Self::LastValue,
         Self::LinearTwoMinutes,
         Self::TunedSmoothing,
         Self::HoltWinters,
         Self::HourlyHoltWinters,
         Self::WeeklyHoltWinters,
+        Self::SeasonalNaiveDay,
+        Self::SeasonalNaiveWeek,
+        Self::QuarterMean,
+        Self::PhaseProfile,
+        Self::RlsAr,
+        Self::Arima,
     ];
 
     /// The name in metrics, files and the API.
@@ -82,6 +102,13 @@ impl ModelKind {
             Self::HoltWinters => "holt_winters",
             Self::HourlyHoltWinters => "holt_winters_hour",
             Self::WeeklyHoltWinters => "holt_winters_week",
+            Self::SeasonalNaiveDay => "seasonal_naive_day",
+            Self::SeasonalNaiveWeek => "seasonal_naive_week",
+            Self::QuarterMean => "mean_15m",
+            Self::PhaseProfile => "phase_profile",
+            Self::RlsAr => "rls_ar",
+            Self::Arima => "arima",
+            Self::Trees => "trees",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! an [`Expert`] turns bins into point forecasts; the [`Ensemble`] turns experts into a [`Forecast`].
 
 mod admission;
+pub mod arima;
 pub mod combiner;
 pub mod ensemble;
 pub mod expert;
@@ -14,9 +15,12 @@ mod mixture;
 pub mod neural;
 pub mod nn;
 pub mod residual;
+pub mod rls;
 pub mod scale;
+pub mod season;
 mod track;
 pub mod tracking;
+pub mod trees;
 pub mod window;
 
 pub use admission::Verdict;

@@ -1,8 +1,13 @@
-//! The experts against independent implementations: statsmodels' Holt-Winters, numpy's least squares.
+//! The experts against independent implementations: statsmodels' Holt-Winters and autocorrelation, numpy's least squares.
 //!
 //! The expected values were made by `models/tests/reference/experts.py`, which says with which versions.
 
-use prescale_models::experts::{HoltWinters, HoltWintersFactors, LinearTwoMinutes};
+use prescale_models::arima::{Arima, Order, kpss};
+use prescale_models::experts::{
+    HoltWinters, HoltWintersFactors, LinearTwoMinutes, PhaseProfile, SeasonalNaive,
+};
+use prescale_models::rls::Rls;
+use prescale_models::season::autocorrelation;
 use prescale_models::{Bin, Expert, Grid, ModelKind, Target};
 
 /// As `series` in the script.
@@ -61,4 +66,92 @@ fn two_minute_linear_is_polyfit() {
     expert.predict(&targets, &mut out);
     // The line goes below zero; a load doesn't.
     assert_near(&out, &[205.131868, 0.0]);
+}
+
+/// Feeds hours to an expert and returns what it says for the values 1, 3, `third` and `fourth` hours ahead, and for the
+/// maximum of the next twelve.
+fn after(mut expert: impl Expert, values: Vec<f64>, third: u32, fourth: u32) -> [f64; 5] {
+    for (index, value) in values.into_iter().enumerate() {
+        expert.observe(Bin::new(index as i64, value));
+    }
+    assert!(expert.awake());
+    let at = |steps| Target::At { steps };
+    let mut out = [0.0; 5];
+    expert.predict(&[at(1), at(3), at(third), at(fourth), Target::MaxOver { steps: 12 }], &mut out);
+    out
+}
+
+#[test]
+fn seasonal_naive_is_the_series_shifted() {
+    let grid = Grid { step_seconds: 3600 };
+    let daily = after(SeasonalNaive::daily(grid), series(24 * 7), 12, 23);
+    assert_near(&daily, &[236.0, 259.0, 363.0, 266.0, 363.0]);
+    let weekly = after(SeasonalNaive::weekly(grid), series(24 * 9), 12, 23);
+    assert_near(&weekly, &[225.0, 236.0, 339.0, 253.0, 339.0]);
+}
+
+#[test]
+fn autocorrelation_is_statsmodels() {
+    let y = series(24 * 7);
+    let at = |series: &[f64]| {
+        let all = autocorrelation(series, 48);
+        [all[1], all[12], all[24], all[48]]
+    };
+    assert_near(&at(&y), &[0.926576497, -0.720166632, 0.80344597, 0.652962039]);
+    let changes: Vec<f64> = y.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_near(&at(&changes), &[0.373908545, -0.512228508, 0.517521491, 0.45290174]);
+}
+
+#[test]
+fn the_phase_profile_is_the_weighted_mean_of_four_turns() {
+    let timer = |(i, v): (usize, f64)| v - 200.0 + if i % 12 == 5 { 400.0 } else { 0.0 };
+    let cron = series(24 * 30).into_iter().enumerate().map(timer).collect();
+    let got = after(PhaseProfile::new(Grid { step_seconds: 3600 }), cron, 6, 20);
+    assert_near(&got, &[254.307136, 255.594399, 657.374887, 254.759711, 657.374887]);
+}
+
+#[test]
+fn recursive_least_squares_is_the_weighted_ridge_regression() {
+    let y = series(24 * 7);
+    let scaled = |t: usize| (y[t] - 250.0) / 50.0;
+    let mut rls = Rls::new(4, 0.99, 2.0);
+    for t in 3..153 {
+        rls.update(&[1.0, scaled(t), scaled(t - 1), scaled(t - 3)], scaled(t + 1));
+    }
+    assert_near(rls.weights(), &[0.138212647, 0.991058504, 0.156704533, -0.303604683]);
+}
+
+#[test]
+fn arima_is_fitted_as_by_scipy_and_forecasts_as_statsmodels() {
+    let y = series(24 * 7);
+    let near = |got: &[f64], expected: &[f64], tolerance: f64| {
+        assert_eq!(got.len(), expected.len());
+        let all = got.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()));
+        assert!(all, "{got:?} instead of {expected:?}");
+    };
+    for (order, parameters, forecast) in [
+        (
+            Order { ar: 2, differences: 0, ma: 1 },
+            &[1.87063, -0.927415, -0.763354, 289.822763][..],
+            [249.419, 244.5882, 256.1306, 304.482],
+        ),
+        (
+            Order { ar: 1, differences: 1, ma: 1 },
+            &[0.801224, -0.495474],
+            [248.8827, 238.6112, 229.6672, 222.7006],
+        ),
+    ] {
+        let model = Arima::fit(&y, order);
+        // Both minimisers stop where the sum of squares is flat to their last digits.
+        near(&model.parameters(), parameters, 1e-4);
+        let mut got = Vec::new();
+        model.forecast(12, |step, value| {
+            if [1, 3, 6, 12].contains(&step) {
+                got.push(value);
+            }
+        });
+        near(&got, &forecast, 1e-4);
+    }
+    let changes: Vec<f64> = y.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    near(&[kpss(&y), kpss(&changes)], &[0.463976481, 0.072798441], 1e-8);
 }

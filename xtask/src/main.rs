@@ -46,6 +46,9 @@ enum Task {
     /// Train the pooled network on the training parts of traces: `--traces DIR --out FILE.safetensors`.
     #[command(disable_help_flag = true)]
     Train(PassedOn),
+    /// Score every model on traces, as a table and an HTML report: `--traces DIR`.
+    #[command(disable_help_flag = true)]
+    Evaluate(PassedOn),
     /// Run the deterministic simulator: a seeded day, faults, policies.
     #[command(disable_help_flag = true)]
     Simulate(PassedOn),
@@ -86,6 +89,7 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),
+        Task::Evaluate(PassedOn { arguments }) => programs::tool("evaluate", &arguments),
         Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),
         Task::Fuzz { seconds } => suite::fuzz(seconds),
     }

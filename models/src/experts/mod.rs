@@ -1,19 +1,32 @@
 //! The forecasters, one file each.
 
+mod arima;
 mod holt_winters;
 mod last;
 mod linear;
+mod phase_profile;
+mod quarter_mean;
+mod rls_ar;
+mod seasonal_naive;
 mod smoothing;
 
+pub use arima::Arima;
 pub use holt_winters::{HoltWinters, HoltWintersFactors};
 pub use last::LastValue;
 pub use linear::LinearTwoMinutes;
+pub use phase_profile::PhaseProfile;
+pub use quarter_mean::QuarterMean;
+pub use rls_ar::RlsAr;
+pub use seasonal_naive::SeasonalNaive;
 pub use smoothing::TunedSmoothing;
 
 use crate::expert::{Expert, ModelKind};
 use crate::forecast::{Grid, Target};
 
 /// A new expert of this kind.
+///
+/// # Panics
+/// If the kind needs more than the series: it is none of [`ModelKind::ALL`].
 pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert> {
     match kind {
         ModelKind::LastValue => Box::new(LastValue::new(grid)),
@@ -22,5 +35,12 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert>
         ModelKind::HoltWinters => Box::new(HoltWinters::daily(grid, targets)),
         ModelKind::HourlyHoltWinters => Box::new(HoltWinters::hourly(grid, targets)),
         ModelKind::WeeklyHoltWinters => Box::new(HoltWinters::weekly(grid, targets)),
+        ModelKind::SeasonalNaiveDay => Box::new(SeasonalNaive::daily(grid)),
+        ModelKind::SeasonalNaiveWeek => Box::new(SeasonalNaive::weekly(grid)),
+        ModelKind::QuarterMean => Box::new(QuarterMean::new(grid)),
+        ModelKind::PhaseProfile => Box::new(PhaseProfile::new(grid)),
+        ModelKind::RlsAr => Box::new(RlsAr::new(grid, targets)),
+        ModelKind::Arima => Box::new(Arima::new(grid)),
+        ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
     }
 }

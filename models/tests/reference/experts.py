@@ -34,3 +34,55 @@ for alpha, beta, gamma in ((0.15, 0.0, 0.3), (0.3, 0.1, 0.2)):
 # Two-minute linear on 10 s bins: thirteen points, 6 and 30 steps ahead of the newest.
 line = np.polyfit(np.arange(-12, 1), y[-13:], 1)
 print("linear", [round(float(np.polyval(line, k)), 6) for k in (6, 30)])
+
+# Seasonal naive and the 15-minute mean, on hours: yesterday's value, last week's, the last bin alone.
+print("seasonal_naive_day", [float(y[-24 + k - 1]) for k in (1, 3, 12, 23)], float(y[-24:-12].max()))
+longer = series(24 * 9)
+print("seasonal_naive_week", [float(longer[-168 + k - 1]) for k in (1, 3, 12, 23)], float(longer[-168:-156].max()))
+
+# Autocorrelation of the series and of its differences.
+from statsmodels.tsa.stattools import acf
+
+print("acf", [round(float(v), 9) for v in acf(y, nlags=48, fft=False)[[1, 12, 24, 48]]])
+print("acf of differences", [round(float(v), 9) for v in acf(np.diff(y), nlags=48, fft=False)[[1, 12, 24, 48]]])
+
+# Phase profile on a timer every 12 bins: level of the newest turn plus weighted offsets of the newest four.
+cron = series(24 * 30) - 200 + 400 * (np.arange(24 * 30) % 12 == 5)
+turns = cron[-48:].reshape(4, 12)
+offsets = turns - turns.mean(axis=1, keepdims=True)
+profile = turns[-1].mean() + np.average(offsets, axis=0, weights=0.8 ** np.arange(3, -1, -1))
+print("phase_profile", [round(float(profile[(k - 1) % 12]), 6) for k in (1, 3, 6, 20)], round(float(profile.max()), 6))
+
+# Recursive least squares with forgetting is this weighted ridge regression (no guard strikes on this data).
+keep, ridge, n = 0.99, 2.0, 150
+X = np.array([[1.0, (y[t] - 250) / 50, (y[t - 1] - 250) / 50, (y[t - 3] - 250) / 50] for t in range(3, 3 + n)])
+target = np.array([(y[t + 1] - 250) / 50 for t in range(3, 3 + n)])
+w = keep ** np.arange(n - 1, -1, -1)
+beta = np.linalg.solve(X.T @ (w[:, None] * X) + keep**n * ridge * np.eye(4), X.T @ (w * target))
+print("rls", [round(float(b), 9) for b in beta])
+
+# ARIMA: conditional sum of squares by scipy, its forecasts by statsmodels' Kalman filter with the same parameters.
+from scipy.optimize import least_squares
+from statsmodels.tsa.stattools import kpss
+from statsmodels.tsa.statespace.sarimax import SARIMAX
+
+
+def errors(parameters, z, p, q, mean):
+    phi, theta, mu = parameters[:p], parameters[p:p + q], parameters[p + q] if mean else 0.0
+    e = np.zeros(len(z))
+    for t in range(p, len(z)):
+        e[t] = (z[t] - mu) - sum(phi[i] * (z[t - 1 - i] - mu) for i in range(p))
+        e[t] -= sum(theta[j] * e[t - 1 - j] for j in range(q) if t - 1 - j >= 0)
+    return e[p:]
+
+
+for p, d, q in ((2, 0, 1), (1, 1, 1)):
+    z = np.diff(y) if d else y
+    start = np.r_[np.zeros(p + q), [z.mean()] * (not d)]
+    fit = least_squares(errors, start, args=(z, p, q, not d), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    print("arima", (p, d, q), [round(float(v), 6) for v in fit.x], "squares", round(float((fit.fun**2).sum()), 4))
+    sigma = float((fit.fun**2).mean())
+    model = SARIMAX(y if d else y - fit.x[-1], order=(p, d, q), enforce_stationarity=False, enforce_invertibility=False)
+    ahead = model.filter(np.r_[fit.x[:p + q], sigma]).forecast(12) + (0 if d else fit.x[-1])
+    print("  forecast", [round(float(ahead[k - 1]), 4) for k in (1, 3, 6, 12)])
+print("kpss", [round(float(kpss(s, "c", nlags=int(4 * (len(s) / 100) ** 0.25))[0]), 9) for s in (y, np.diff(y))])

@@ -12,8 +12,9 @@ use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
 use prescale_models::neural::{CoreKind, Network, NetworkSettings, shipped};
 use prescale_tests::forecast::maxima::{self, Marks};
-use prescale_tests::forecast::run::{Choice, HEADER, run};
+use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
+use prescale_tests::forecast::trees;
 
 /// Forecasts every trace of a directory at the origins of evaluate.py's protocol and writes the predictions.
 ///
@@ -32,7 +33,7 @@ struct Arguments {
     /// traces of bins under a minute: q95's coverage and the provisioning loss, beside two-minute linear's.
     #[arg(long)]
     maxima: bool,
-    /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone.
+    /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone; `help` lists them.
     #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
     model: String,
     /// Only traces whose name contains this.
@@ -44,6 +45,10 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    if asks_for_models() {
+        let names: Vec<&str> = Choice::all().map(Choice::name).collect();
+        return writeln!(std::io::stdout(), "{}", names.join("\n")).context("print the models");
+    }
     let arguments = Arguments::parse();
     let choice = Choice::all().find(|c| c.name() == arguments.model).context("clap has checked the name")?;
     let network = match &arguments.weights {
@@ -55,20 +60,32 @@ fn main() -> Result<()> {
         None => shipped(),
     };
     if arguments.maxima {
-        return print_maxima(&arguments, choice, &network);
+        // The trees learn values at a time ahead here, no maxima: they are refused.
+        return print_maxima(&arguments, choice, &Fitted { network, trees: None });
     }
     let out = arguments.out.as_deref().context("clap asks for --out")?;
     let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
     let mut out = BufWriter::new(file);
     writeln!(out, "{HEADER}")?;
     let files = files(&arguments.traces)?;
+    let trees = if choice == Choice::Trees {
+        let begin = Instant::now();
+        let traces = files.iter().map(|path| Trace::read(path)).collect::<Result<Vec<_>>>()?;
+        let model = trees::fit(&traces)?;
+        eprintln!("fitted on the training parts of {} traces in {:.1?}", traces.len(), begin.elapsed());
+        Some(model)
+    } else {
+        None
+    };
+    let fitted = Fitted { network, trees };
     for (i, path) in files.iter().enumerate() {
         let trace = Trace::read(path)?;
         if !trace.name.contains(&arguments.only) {
             continue;
         }
         let begin = Instant::now();
-        let cost = run(&trace, choice, &network, &mut out)?;
+        let (rows, cost) = run(&trace, choice, &fitted)?;
+        write(&trace, &rows, &mut out)?;
         let seconds = begin.elapsed().as_secs_f64();
         let each = seconds * 1e6 / cost.bins as f64;
         eprintln!(
@@ -84,7 +101,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn print_maxima(arguments: &Arguments, choice: Choice, network: &Arc<Network<f32>>) -> Result<()> {
+fn print_maxima(arguments: &Arguments, choice: Choice, fitted: &Fitted) -> Result<()> {
     println!("trace,span_seconds,model,forecasts,q95_coverage,provisioning_loss");
     for path in files(&arguments.traces)? {
         let trace = Trace::read(&path)?;
@@ -92,11 +109,18 @@ fn print_maxima(arguments: &Arguments, choice: Choice, network: &Arc<Network<f32
             continue;
         }
         for choice in [choice, Choice::Single(ModelKind::LinearTwoMinutes)] {
-            let marks = maxima::score(&trace, choice, network)?;
+            let marks = maxima::score(&trace, choice, fitted)?;
             for (span, Marks { covered, provisioning, count }) in maxima::SPANS.iter().zip(marks) {
                 println!("{},{span},{},{count},{covered:.3},{provisioning:.3}", trace.name, choice.name());
             }
         }
     }
     Ok(())
+}
+
+/// `--model help`, which needs no traces.
+fn asks_for_models() -> bool {
+    let arguments: Vec<String> = std::env::args().collect();
+    arguments.windows(2).any(|pair| pair == ["--model", "help"])
+        || arguments.iter().any(|a| a == "--model=help")
 }

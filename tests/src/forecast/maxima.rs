@@ -1,13 +1,10 @@
 //! How well the maximum of the next minutes is forecast: what pods are sized for, which `evaluate.py` doesn't score.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result, ensure};
-use prescale_models::neural::Network;
 use prescale_models::{Bin, Grid, Level, Target};
 
 use super::protocol::Protocol;
-use super::run::Choice;
+use super::run::{Choice, Fitted};
 use super::trace::Trace;
 
 /// The spans, seconds.
@@ -30,12 +27,12 @@ pub struct Marks {
 /// Scores the forecasts of the largest bin within each of [`SPANS`], from every origin of the trace's test part.
 ///
 /// # Errors
-/// If the trace's bins are longer than the shorter span.
-pub fn score(trace: &Trace, choice: Choice, network: &Arc<Network<f32>>) -> Result<[Marks; SPANS.len()]> {
+/// If the trace's bins are longer than the shorter span, or the model is not fitted.
+pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<[Marks; SPANS.len()]> {
     let step = trace.step_seconds;
     ensure!(SPANS.iter().all(|span| span % step == 0), "bins of {step} s don't divide a minute");
     let targets = SPANS.map(|span| Target::MaxOver { steps: span / step });
-    let mut model = choice.build(Grid { step_seconds: step }, &targets, network);
+    let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted)?;
     let seconds = f64::from(step);
     let test = Protocol::of(trace).test;
     let mut sums = [(0_usize, 0.0, 0.0, 0_usize); SPANS.len()];
@@ -77,7 +74,8 @@ mod tests {
         // other time. Forecasts of the last value, whose residuals say so after two days, cover the two minutes.
         let counts = (0..4 * 8640).map(|i| if i % 12 == 0 { 600.0 } else { 60.0 }).collect();
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 10, counts };
-        let [minute, two] = score(&trace, Choice::Single(ModelKind::LastValue), &shipped()).unwrap();
+        let fitted = Fitted { network: shipped(), trees: None };
+        let [minute, two] = score(&trace, Choice::Single(ModelKind::LastValue), &fitted).unwrap();
         assert_eq!(minute.count, two.count + 6, "the last minutes have no outcome");
         assert!(two.covered > 0.95, "{two:?}");
         assert!(

@@ -1,6 +1,9 @@
-//! `cargo xtask forecast`: traces in, predictions out, in the format and protocol of `evaluate.py`.
+//! `cargo xtask forecast` and `evaluate`: traces in, predictions or a report out, by the protocol of `evaluate.py`.
 
 pub mod maxima;
+pub mod metrics;
 pub mod protocol;
+pub mod report;
 pub mod run;
 pub mod trace;
+pub mod trees;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prescale_models::neural::{Network, Pooled};
-use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Target};
+use prescale_models::trees::{Booster, PooledTrees};
+use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Quantiles, Target};
 
 use super::protocol::Protocol;
 use super::trace::Trace;
@@ -21,12 +22,22 @@ pub enum Choice {
     Single(ModelKind),
     /// The pooled GRU with its own quantiles and online quantile tracking.
     Gru,
+    /// The trees that were fitted on all traces' training parts, with their residual quantiles and tracking.
+    Trees,
+}
+
+/// What was fitted before the runs and is shared by them.
+pub struct Fitted {
+    /// The pooled network's weights.
+    pub network: Arc<Network<f32>>,
+    /// The pooled trees, where they are to run.
+    pub trees: Option<Arc<Booster>>,
 }
 
 /// A model as the runner drives it.
 pub(super) enum Model {
-    Ensemble(Ensemble),
-    Pooled(Pooled),
+    Ensemble(Box<Ensemble>),
+    Pooled(Box<Pooled>),
 }
 
 impl Model {
@@ -55,7 +66,9 @@ impl Model {
 impl Choice {
     /// Every choice.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Node, Self::Cluster, Self::Gru].into_iter().chain(ModelKind::ALL.map(Self::Single))
+        [Self::Node, Self::Cluster, Self::Gru, Self::Trees]
+            .into_iter()
+            .chain(ModelKind::ALL.map(Self::Single))
     }
 
     /// Its name on the command line.
@@ -65,16 +78,24 @@ impl Choice {
             Self::Cluster => "cluster",
             Self::Single(kind) => kind.name(),
             Self::Gru => "gru",
+            Self::Trees => ModelKind::Trees.name(),
         }
     }
 
-    pub(super) fn build(self, grid: Grid, targets: &[Target], network: &Arc<Network<f32>>) -> Model {
-        Model::Ensemble(match self {
+    pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Result<Model> {
+        Ok(Model::Ensemble(Box::new(match self {
             Self::Node => Ensemble::node(grid, targets),
-            Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(network)),
+            Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(&fitted.network)),
             Self::Single(kind) => Ensemble::single(grid, targets, kind),
-            Self::Gru => return Model::Pooled(Pooled::new(Arc::clone(network), grid, targets)),
-        })
+            Self::Gru => {
+                return Ok(Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets))));
+            }
+            Self::Trees => {
+                let model = fitted.trees.as_ref().context("trees are fitted before they run")?;
+                let trees = PooledTrees::new(Arc::clone(model), grid, targets);
+                Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
+            }
+        })))
     }
 }
 
@@ -90,21 +111,35 @@ pub struct Cost {
     pub memory_bytes: usize,
 }
 
-/// Forecasts `trace` with `choice` and writes the rows to `out`; `network` is what a neural choice runs.
+/// What the protocol asks of a trace, in bins ahead.
+pub fn targets(trace: &Trace, protocol: &Protocol) -> Vec<Target> {
+    protocol.horizons.iter().map(|h| Target::At { steps: h / trace.step_seconds }).collect()
+}
+
+/// One forecast, in counts per bin.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The last bin that the model had seen.
+    pub origin: usize,
+    /// Seconds after it.
+    pub horizon: u32,
+    /// What was forecast.
+    pub quantiles: Quantiles,
+}
+
+/// Forecasts `trace` with `choice` at the protocol's origins; [`Choice::Trees`] needs fitted trees.
 ///
 /// The model is fed one bin after the other, up to and including an origin, before it is asked there: it can't have
 /// seen a later one. Raw bins older than 14 days are in no model's memory; recursive state may be.
 ///
 /// # Errors
-/// If `out` can't be written.
-pub fn run(trace: &Trace, choice: Choice, network: &Arc<Network<f32>>, out: &mut dyn Write) -> Result<Cost> {
+/// If the trees are missing.
+pub fn run(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<(Vec<Row>, Cost)> {
     let protocol = Protocol::of(trace);
     let grid = Grid { step_seconds: trace.step_seconds };
-    let targets: Vec<Target> =
-        protocol.horizons.iter().map(|h| Target::At { steps: h / trace.step_seconds }).collect();
-    let mut model = choice.build(grid, &targets, network);
+    let mut model = choice.build(grid, &targets(trace, &protocol), fitted)?;
     let seconds = f64::from(trace.step_seconds);
-    let mut observed = 0;
+    let (mut observed, mut rows) = (0, Vec::new());
     for &origin in &protocol.origins {
         for i in observed..=origin {
             // Files hold counts per bin, models work on requests/s.
@@ -112,12 +147,24 @@ pub fn run(trace: &Trace, choice: Choice, network: &Arc<Network<f32>>, out: &mut
         }
         observed = origin + 1;
         let forecast = model.forecast().context("no forecast after a value")?;
-        let time = trace.time(origin);
         for (horizon, (_, quantiles)) in protocol.horizons.iter().zip(&forecast.points) {
-            for (level, value) in LEVELS.iter().zip(quantiles.values()) {
-                writeln!(out, "{},{time},{horizon},{level},{}", trace.name, value * seconds)?;
-            }
+            let quantiles = Quantiles::new(quantiles.values().map(|v| v * seconds))?;
+            rows.push(Row { origin, horizon: *horizon, quantiles });
         }
     }
-    Ok(Cost { bins: observed, memory_bytes: model.memory_bytes() })
+    Ok((rows, Cost { bins: observed, memory_bytes: model.memory_bytes() }))
+}
+
+/// Writes forecasts in the format of [`HEADER`].
+///
+/// # Errors
+/// If `out` can't be written.
+pub fn write(trace: &Trace, rows: &[Row], out: &mut dyn Write) -> Result<()> {
+    for row in rows {
+        let time = trace.time(row.origin);
+        for (level, value) in LEVELS.iter().zip(row.quantiles.values()) {
+            writeln!(out, "{},{time},{},{level},{value}", trace.name, row.horizon)?;
+        }
+    }
+    Ok(())
 }

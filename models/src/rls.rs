@@ -1,0 +1,147 @@
+//! Recursive least squares with forgetting and guards.
+
+/// Errors beyond this many of their own deviations are clipped: one burst must not rewrite every weight
+/// (FORECAST.md, lesson 6).
+const ERROR_LIMIT: f64 = 5.0;
+
+/// Memory of the errors' deviation, in updates.
+const DEVIATION_MEMORY: f64 = 500.0;
+
+/// The covariance's mean diagonal may not exceed this many times its start: without new information forgetting alone
+/// would let it, and with it the next step, grow without end (lesson 6).
+const COVARIANCE_LIMIT: f64 = 10.0;
+
+/// Weights that minimise Σ λ^(n−i) (yᵢ − w·xᵢ)² + λⁿ δ |w|².
+///
+/// Haykin, *Adaptive Filter Theory*, 5th ed., §10.3, table 10.1, with a start of P = I/δ. While no guard strikes the
+/// weights are that exact solution.
+#[derive(Clone, Debug)]
+pub struct Rls {
+    weights: Vec<f64>,
+    /// P, row by row; symmetric.
+    covariance: Vec<f64>,
+    gain: Vec<f64>,
+    keep: f64,
+    start: f64,
+    deviation: f64,
+    updates: f64,
+}
+
+impl Rls {
+    /// `size` weights, all zero; `keep` is λ, `ridge` δ.
+    pub fn new(size: usize, keep: f64, ridge: f64) -> Self {
+        let mut covariance = vec![0.0; size * size];
+        for i in 0..size {
+            covariance[i * size + i] = 1.0 / ridge;
+        }
+        let start = 1.0 / ridge;
+        Self {
+            weights: vec![0.0; size],
+            covariance,
+            gain: vec![0.0; size],
+            keep,
+            start,
+            deviation: 0.0,
+            updates: 0.0,
+        }
+    }
+
+    /// w·x.
+    pub fn predict(&self, x: &[f64]) -> f64 {
+        self.weights.iter().zip(x).map(|(w, x)| w * x).sum()
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// Learns that `x` gave `y`; both finite.
+    pub fn update(&mut self, x: &[f64], y: f64) {
+        let size = self.weights.len();
+        let error = y - self.predict(x);
+        let bounded = self.bound(error);
+        let mut power = self.keep;
+        for (gain, (row, x_i)) in self.gain.iter_mut().zip(self.covariance.chunks_exact(size).zip(x)) {
+            *gain = row.iter().zip(x).map(|(p, x)| p * x).sum();
+            power += *gain * x_i;
+        }
+        for (weight, gain) in self.weights.iter_mut().zip(&self.gain) {
+            *weight += gain / power * bounded;
+        }
+        // P ← (P − Px (Px)ᵀ / power) / λ; the upper half decides, so that it stays symmetric to the bit.
+        let mut trace = 0.0;
+        for i in 0..size {
+            for j in i..size {
+                let value = self.covariance[i * size + j] - self.gain[i] * self.gain[j] / power;
+                let value = value / self.keep;
+                self.covariance[i * size + j] = value;
+                self.covariance[j * size + i] = value;
+            }
+            trace += self.covariance[i * size + i];
+        }
+        let most = COVARIANCE_LIMIT * self.start * size as f64;
+        if trace > most {
+            for value in &mut self.covariance {
+                *value *= most / trace;
+            }
+        }
+    }
+
+    /// The error, clipped at [`ERROR_LIMIT`] deviations once ten have been seen.
+    fn bound(&mut self, error: f64) -> f64 {
+        self.updates += 1.0;
+        let limit =
+            if self.updates > 10.0 { ERROR_LIMIT * libm::sqrt(self.deviation) } else { f64::INFINITY };
+        // A series that was predicted exactly so far has no deviation to clip at.
+        let bounded = if limit > 0.0 { error.clamp(-limit, limit) } else { error };
+        let rate = (1.0 / self.updates).max(1.0 / DEVIATION_MEMORY);
+        self.deviation += rate * (bounded * bounded - self.deviation);
+        bounded
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        (2 * self.weights.len() + self.covariance.len()) * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regressors with a little noise, as the reference script makes them.
+    fn noise(x: &mut u64) -> f64 {
+        *x = (1_103_515_245 * *x + 12_345) % (1 << 31);
+        (*x / 65_536 % 2001) as f64 / 1000.0 - 1.0
+    }
+
+    #[test]
+    fn one_impossible_value_does_not_rewrite_the_weights() {
+        let (mut rls, mut seed) = (Rls::new(2, 0.999, 1.0), 1);
+        for _ in 0..500 {
+            let x = [1.0, noise(&mut seed)];
+            rls.update(&x, 3.0 + 2.0 * x[1] + 0.1 * noise(&mut seed));
+        }
+        let before = rls.weights().to_vec();
+        rls.update(&[1.0, 0.5], 1e9);
+        for (before, after) in before.iter().zip(rls.weights()) {
+            assert!((before - after).abs() < 0.01, "{before} became {after}");
+        }
+    }
+
+    #[test]
+    fn without_news_the_covariance_stays_bounded_and_news_are_still_learned() {
+        let mut rls = Rls::new(2, 0.99, 1.0);
+        for _ in 0..100_000 {
+            rls.update(&[1.0, 0.0], 5.0);
+        }
+        let trace = rls.covariance[0] + rls.covariance[3];
+        assert!(trace <= 20.0 * 1.000_001, "{trace}");
+        for _ in 0..1000 {
+            rls.update(&[1.0, 1.0], 7.0);
+            rls.update(&[1.0, 0.0], 5.0);
+        }
+        assert!((rls.predict(&[1.0, 1.0]) - 7.0).abs() < 0.05, "{:?}", rls.weights());
+    }
+}

@@ -1,0 +1,69 @@
+//! The boosted trees against XGBoost, LightGBM and, for quantiles, a brute-force search in exact fractions.
+//!
+//! The expected values were made by `models/tests/reference/trees.py`, which says with which versions.
+
+use prescale_models::trees::{Booster, Growth, Objective, Settings};
+
+/// As `data` in the script: rows of three, labels.
+fn data(n: usize) -> (Vec<f32>, Vec<f64>) {
+    let mut x = 12_345_u64;
+    let mut draw = |bound: u64| {
+        x = (1_103_515_245 * x + 12_345) % (1 << 31);
+        (x / 65_536 % bound) as f64
+    };
+    let (mut rows, mut labels) = (Vec::new(), Vec::new());
+    for _ in 0..n {
+        let (a, b, c) = (draw(20), draw(16), draw(10));
+        rows.extend([a as f32, b as f32, c as f32]);
+        let step = if c > 6.0 && a < 9.0 { 20.0 } else { 0.0 };
+        labels.push(3.0 * a + (b - 8.0) * (b - 8.0) + step + draw(1000) / 37.0);
+    }
+    (rows, labels)
+}
+
+/// Predictions for the first six rows.
+fn fitted(settings: &Settings) -> [f64; 6] {
+    let (rows, labels) = data(400);
+    let booster = Booster::fit(&rows, 3, &labels, settings);
+    std::array::from_fn(|i| booster.predict(&rows[3 * i..3 * i + 3]))
+}
+
+fn assert_near(got: [f64; 6], expected: [f64; 6]) {
+    // XGBoost adds up in f32.
+    let near = got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 2e-3);
+    assert!(near, "{got:?} instead of {expected:?}");
+}
+
+const PLAIN: Settings = Settings {
+    objective: Objective::Squared,
+    growth: Growth::DepthWise { depth: 3 },
+    trees: 12,
+    rate: 0.3,
+    ridge: 0.0,
+    least_gain: 0.0,
+    least_weight: 7.0,
+};
+
+#[test]
+fn depth_wise_growth_with_second_order_gains_is_xgboost() {
+    let got = fitted(&Settings { ridge: 2.0, ..PLAIN });
+    assert_near(got, [64.8515, 58.8496, 52.6721, 100.6484, 64.2301, 53.5762]);
+}
+
+#[test]
+fn leaf_wise_growth_is_lightgbm() {
+    let got = fitted(&Settings { growth: Growth::LeafWise { leaves: 9 }, rate: 0.2, ridge: 0.5, ..PLAIN });
+    assert_near(got, [65.6686, 61.7784, 49.9579, 96.805, 65.2769, 53.9599]);
+}
+
+#[test]
+fn quantile_trees_are_those_of_an_exhaustive_search() {
+    for (level, expected) in [
+        (0.1, [40.8062, 38.0843, 41.3914, 50.3431, 50.3431, 39.5699]),
+        (0.5, [52.116, 66.58, 52.2873, 89.2394, 58.3319, 58.3319]),
+        (0.9, [80.6925, 80.6925, 80.6925, 105.6397, 80.6925, 80.6925]),
+    ] {
+        let settings = Settings { objective: Objective::Quantile(level), trees: 4, ..PLAIN };
+        assert_near(fitted(&settings), expected);
+    }
+}
