@@ -6,14 +6,17 @@ use crate::admission::{Admission, Verdict};
 use crate::expert::Bin;
 use crate::forecast::{Grid, Target};
 use crate::neural::{Network, Neural};
-use crate::track::stride;
+
+/// A record covers so many bins that about this many pass until the longest target is known: 500 records are then a day
+/// and a half of an hour's forecasts, and have some fifteen independent blocks.
+const REACH: u32 = 15;
 
 /// One workload's head.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     neural: Neural,
     admission: Admission,
-    /// Bins that one record covers: as many as lie between two kept forecasts of the longest target.
+    /// Bins that one record covers.
     stride: i64,
     /// The record that is being filled: which it is, the gains of its forecasts, and how many they are.
     record: i64,
@@ -30,8 +33,8 @@ pub struct HeadState {
     pub admitted: bool,
     /// Whether its network has warmed up.
     pub awake: bool,
-    /// Records of what it would have gained. One holds the forecasts of all targets that were settled between two of
-    /// the longest target's.
+    /// Records of what it would have gained. One holds the forecasts of all targets that were settled within a
+    /// fifteenth of the longest target.
     pub settled: u64,
     /// The last verdict, in shares of the ensemble's usual loss; `None` before the first 500 records.
     pub verdict: Option<Verdict>,
@@ -39,8 +42,8 @@ pub struct HeadState {
 
 impl Head {
     pub(crate) fn new(network: Arc<Network<f32>>, grid: Grid, targets: &[Target]) -> Self {
-        let longest = targets.iter().copied().max_by_key(|t| t.steps());
-        let (steps, stride) = longest.map_or((1, 1), |t| (t.steps(), stride(t)));
+        let steps = targets.iter().map(|t| t.steps()).max().unwrap_or(1);
+        let stride = steps.div_ceil(REACH);
         Self {
             neural: Neural::new(network, grid, targets),
             admission: Admission::new(steps.div_ceil(stride) as usize),

@@ -4,6 +4,7 @@ mod archive;
 mod build_ebpf;
 mod ci;
 mod cluster;
+mod cost;
 mod e2e;
 mod images;
 mod packages;
@@ -32,7 +33,7 @@ enum Task {
     Demo(PassedOn),
     /// Run all tests: plain ones, then those that need root and a real kernel.
     Test(suite::Options),
-    /// What CI runs: format, lints, tests, kernel tests, fuzzing, a short demo; minutes per tier at the end.
+    /// What CI runs: format, lints, tests, costs, kernel tests, fuzzing, a short demo; minutes per tier at the end.
     Ci,
     /// A real Kubernetes on this machine, for tests: up, down, status, kubeconfig, run.
     Cluster(cluster::Options),
@@ -46,9 +47,13 @@ enum Task {
     /// Train the pooled network on the training parts of traces: `--traces DIR --out FILE.safetensors`.
     #[command(disable_help_flag = true)]
     Train(PassedOn),
+<<<<<<< HEAD
     /// Score every model on traces, as a table and an HTML report: `--traces DIR`.
     #[command(disable_help_flag = true)]
     Evaluate(PassedOn),
+=======
+    /// Count the instructions of a workload's forecasts (callgrind) and fail above their budgets.
+    Cost,
     /// Run the deterministic simulator: a seeded day, faults, policies.
     #[command(disable_help_flag = true)]
     Simulate(PassedOn),
@@ -89,7 +94,10 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),
+<<<<<<< HEAD
         Task::Evaluate(PassedOn { arguments }) => programs::tool("evaluate", &arguments),
+=======
+        Task::Cost => cost::run(),
         Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),
         Task::Fuzz { seconds } => suite::fuzz(seconds),
     }

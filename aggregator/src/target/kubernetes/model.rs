@@ -30,6 +30,7 @@ pub(super) enum Facts {
 
 /// A change of a [`Source`].
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is moved on at once")]
 pub(super) enum Change {
     /// A new list begins; what it does not name is gone.
     Begin,
