@@ -47,11 +47,9 @@ enum Task {
     /// Train the pooled network on the training parts of traces: `--traces DIR --out FILE.safetensors`.
     #[command(disable_help_flag = true)]
     Train(PassedOn),
-<<<<<<< HEAD
     /// Score every model on traces, as a table and an HTML report: `--traces DIR`.
     #[command(disable_help_flag = true)]
     Evaluate(PassedOn),
-=======
     /// Count the instructions of a workload's forecasts (callgrind) and fail above their budgets.
     Cost,
     /// Run the deterministic simulator: a seeded day, faults, policies.
@@ -94,9 +92,7 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),
-<<<<<<< HEAD
         Task::Evaluate(PassedOn { arguments }) => programs::tool("evaluate", &arguments),
-=======
         Task::Cost => cost::run(),
         Task::Simulate(PassedOn { arguments }) => programs::tool("simulate", &arguments),
         Task::Fuzz { seconds } => suite::fuzz(seconds),

@@ -40,7 +40,8 @@ pub fn kernel() -> Result<()> {
     let object = build_ebpf::build()?;
     run::run(&mut run::cargo(&["build", "--workspace", "--bins"]))?;
     // One at a time: some measure queueing, and all share two cores. Only the ignored ones: the rest has run.
-    let mut tests = run::cargo(&["test", "-p", "prescale-tests", "--tests", "--", "--ignored", "--test-threads=1"]);
+    let mut tests =
+        run::cargo(&["test", "-p", "prescale-tests", "--tests", "--", "--ignored", "--test-threads=1"]);
     run::run(tests.env("PRESCALE_OBJECT", object))
 }
 

@@ -101,6 +101,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
 fn print_maxima(arguments: &Arguments, choice: Choice, fitted: &Fitted) -> Result<()> {
     println!("trace,span_seconds,model,forecasts,q95_coverage,provisioning_loss");
     for path in files(&arguments.traces)? {
