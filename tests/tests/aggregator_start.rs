@@ -52,7 +52,7 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
     let target = ["--target", "local=127.0.0.1:1"];
     let cases: [(&[&str], i32, &[&str]); 7] = [
         (&[], 2, &["--target"]),
-        (&["--target", "cluster=x"], 2, &["cluster=x", "want local=HOST:PORT"]),
+        (&["--target", "cluster=x"], 2, &["cluster=x", "want kubernetes or local=HOST:PORT"]),
         (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
         (&[&target[..], &["--listen", "0.0.0.0:0"]].concat(), 1, &["--token-file"]),
         (&[&target[..], &["--token-file", &empty]].concat(), 1, &[&empty, "the token is empty"]),

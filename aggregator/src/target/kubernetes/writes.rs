@@ -246,7 +246,7 @@ async fn event(shared: &Shared, key: &Key, uid: &str, kind: &str, reason: &str, 
     let Key { id, kind: workload } = key;
     let event = Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}.", id.name.chars().take(60).collect::<String>())),
+            generate_name: Some(format!("{}-", id.name.chars().take(60).collect::<String>())),
             namespace: Some(id.namespace.clone()),
             ..ObjectMeta::default()
         },
