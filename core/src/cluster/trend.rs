@@ -19,7 +19,8 @@ const MOST: f64 = 2.0;
 ///
 /// `loads` are the last seconds' means, requests/s, oldest first; `None` is a gap. `second` is the length of each in
 /// the kernel's clock. Of two neighbouring halves the later count must exceed the earlier by more than `sigmas` of
-/// their noise, `√(dispersion·(a + b))`; only the excess is extrapolated.
+/// their noise, `√(dispersion·(a + b))`; only the excess is extrapolated, and no further than [`MOST`] times what the
+/// newest seconds still show: a burst that has ended leads nowhere, however high its minute stands out.
 pub(super) fn expected(
     loads: &[Option<f64>],
     second: f64,
@@ -28,6 +29,7 @@ pub(super) fn expected(
 ) -> Option<RequestsPerSecond> {
     let mut most = 0.0f64;
     let sigmas = sigmas * dispersion(loads, second).sqrt();
+    let present = present(loads, second, sigmas)?;
     for half in HALVES.into_iter().filter(|half| *half as f64 * second >= SHORTEST_SECONDS) {
         let Some(from) = loads.len().checked_sub(2 * half) else { break };
         let Some(earlier) = count(&loads[from..from + half], second) else { continue };
@@ -41,7 +43,7 @@ pub(super) fn expected(
         // more than that.
         let per_half = rise / (half as f64 * second);
         let led_to = rate + per_half * (0.5 + lead_seconds / half as f64);
-        most = most.max(led_to.min(rate * MOST));
+        most = most.max(led_to.min(rate * MOST).min(present * MOST));
     }
     (most > 0.0).then(|| RequestsPerSecond::new(most).ok()).flatten()
 }
@@ -60,6 +62,20 @@ pub(super) fn dispersion(loads: &[Option<f64>], second: f64) -> f64 {
     }
     // Of a Poisson count's successive differences the mean square is twice the mean count.
     if pairs < LEAST_PAIRS || sum <= 0.0 { 1.0 } else { (squares * second / sum).max(1.0) }
+}
+
+/// The largest rate that the newest seconds' count allows, requests/s, chance included; of the shortest half that is
+/// looked at, as a rise of that length is what may have just begun.
+fn present(loads: &[Option<f64>], second: f64, sigmas: f64) -> Option<f64> {
+    let long_enough = |half: &usize| *half as f64 * second >= SHORTEST_SECONDS;
+    // Through a gap the next longer half looks.
+    let (newest, count) = HALVES.into_iter().filter(long_enough).find_map(|half| {
+        let from = loads.len().checked_sub(half)?;
+        Some((half, count(&loads[from..], second)?))
+    })?;
+    // Upper end of the Poisson interval whose lower end is the count: n = c + s·√n, solved for n.
+    let root = (sigmas + (sigmas * sigmas + 4.0 * count).sqrt()) / 2.0;
+    Some(root * root / (newest as f64 * second))
 }
 
 /// Requests of some seconds; gaps are taken as the mean of the others, and more than half of them is unknown.
@@ -103,6 +119,17 @@ mod tests {
     fn a_step_leads_to_at_most_twice_itself() {
         let led_to = expected_of(|t| if t < 117 { 100.0 } else { 400.0 }, 60.0).unwrap();
         assert!((400.0..=800.0).contains(&led_to), "{led_to}");
+    }
+
+    #[test]
+    fn a_burst_that_has_ended_leads_nowhere() {
+        let burst = |t: usize| if (85..105).contains(&t) { 300.0 } else { 2.0 };
+        let until = |end: usize| {
+            let loads: Vec<_> = (0..end).map(|t| Some(burst(t))).collect();
+            expected(&loads, 1.0, 30.0, 3.0).map_or(0.0, RequestsPerSecond::get)
+        };
+        assert!(until(95) > 500.0, "{} while it lasts", until(95));
+        assert!(until(116) < 300.0 / 4.0, "{} eleven seconds after", until(116));
     }
 
     #[test]
