@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::archive::{File, Image, NOBODY};
-use crate::{build_ebpf, cluster, run};
+use crate::{build_ebpf, cluster, release, run};
 
 /// CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF: what the agent raises at its start (DESIGN.md, 16).
 const AGENT_CAPABILITIES: &[u32] = &[12, 38, 39];
+
+/// Built together, so that what both need is compiled once.
+const PROGRAMS: [&str; 2] = ["prescale-agent", "prescale-aggregator"];
 
 /// Which images, and what to do with them.
 #[derive(clap::Args)]
@@ -34,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// Builds the agent's image and returns its archive.
 pub fn agent() -> Result<PathBuf> {
     let object = build_ebpf::build()?;
-    let from = static_binary("prescale-agent")?;
+    let from = release::build(&PROGRAMS)?.join("prescale-agent");
     let files = vec![
         File { from, to: "/prescale-agent", executable: true, capabilities: AGENT_CAPABILITIES },
         File { from: object, to: "/prescale-agent.o", executable: false, capabilities: &[] },
@@ -43,7 +46,7 @@ pub fn agent() -> Result<PathBuf> {
 }
 
 fn aggregator() -> Result<PathBuf> {
-    let from = static_binary("prescale-aggregator")?;
+    let from = release::build(&PROGRAMS)?.join("prescale-aggregator");
     let files = vec![File { from, to: "/prescale-aggregator", executable: true, capabilities: &[] }];
     archive("prescale-aggregator", "Forecasts load and plans replicas", files)
 }
@@ -70,17 +73,4 @@ fn archive(name: &str, description: &str, files: Vec<File<'_>>) -> Result<PathBu
     image.write(&file)?;
     eprintln!("{}: {} bytes, {}", file.display(), fs::metadata(&file)?.len(), image.name);
     Ok(file)
-}
-
-/// Builds the package `name`'s binary in release mode so that it runs without any library, and returns its path.
-fn static_binary(name: &str) -> Result<PathBuf> {
-    // Named, so that the flags don't reach build scripts and macros; glibc, for its allocator and its speed.
-    let target = match std::env::consts::ARCH {
-        "x86_64" => "x86_64-unknown-linux-gnu",
-        "aarch64" => "aarch64-unknown-linux-gnu",
-        other => bail!("no images for {other} yet"),
-    };
-    let mut build = run::cargo(&["build", "--release", "--target", target, "--package", name, "--bin", name]);
-    run::run(build.env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=debuginfo"))?;
-    Ok(run::target_dir().join(target).join("release").join(name))
 }

@@ -9,6 +9,7 @@ mod e2e;
 mod images;
 mod packages;
 mod programs;
+mod release;
 mod run;
 mod suite;
 

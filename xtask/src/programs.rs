@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{build_ebpf, run};
+use crate::{build_ebpf, release, run};
 
 /// Builds and runs a tool of the `tests` package in release mode.
 pub fn tool(name: &str, arguments: &[String]) -> Result<()> {
@@ -18,17 +18,7 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     if !asks_for_help && !run::is_root()? {
         bail!("the demo attaches eBPF programs to cgroups of its own: run it as root");
     }
-    let binaries = run::target_dir().join("release");
-    run::run(&mut run::cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "prescale-agent",
-        "-p",
-        "prescale-aggregator",
-        "-p",
-        "prescale-tests",
-    ]))?;
+    let binaries = release::build(&["prescale-agent", "prescale-aggregator", "prescale-tests"])?;
     let mut command = std::process::Command::new(binaries.join("demo"));
     if !asks_for_help {
         command.arg("--object").arg(build_ebpf::build()?);
