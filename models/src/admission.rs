@@ -1,6 +1,7 @@
 //! Whether the head takes part: only while it is shown to help this workload.
 
 use crate::nn::Random;
+use crate::state::state;
 
 /// Records that a verdict looks back on, as issue 5 asks.
 const SETTLED: usize = 500;
@@ -15,7 +16,7 @@ const DRAWS: usize = 200;
 const TAIL: usize = DRAWS / 20;
 
 /// What the last verdict was made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
     /// The mean gain over the last 500 records, and its 90 % interval's ends.
     pub mean: f64,
@@ -24,6 +25,7 @@ pub struct Verdict {
     /// Upper end.
     pub high: f64,
 }
+state!(Verdict { mean, low, high });
 
 /// The gains that a head brought, and the verdict on them.
 ///
@@ -44,6 +46,7 @@ pub struct Admission {
     verdict: Option<Verdict>,
     random: Random,
 }
+state!(Admission { gains, settled, admitted, verdict, random } fixed { block });
 
 impl Admission {
     /// For records whose errors overlap for `reach` records: blocks are twice that, and at most a tenth of all.

@@ -1,5 +1,7 @@
 //! ARIMA of a plain series: order choice, fit by conditional sum of squares, forecast.
 
+use crate::state::state;
+
 /// Largest orders that are tried. Load at a grain of minutes has its memory in few lags or in seasons, which others
 /// model.
 const MOST_AR: usize = 3;
@@ -19,7 +21,7 @@ const MOST_STEPS: usize = 50;
 const STABLE: f64 = 0.999;
 
 /// (p, d, q).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Autoregressive lags, at most 3.
     pub ar: usize,
@@ -28,13 +30,14 @@ pub struct Order {
     /// Moving-average lags, at most 2.
     pub ma: usize,
 }
+state!(Order { ar, differences, ma } sound |o| o.ar <= MOST_AR && o.differences <= 1 && o.ma <= MOST_MA);
 
 /// A fitted model: z − μ = Σ φ (z₋ᵢ − μ) + e + Σ θ e₋ⱼ, where z is the series or, with a difference, its changes
 /// (then μ = 0).
 ///
 /// Box, Jenkins, Reinsel, Ljung: *Time Series Analysis*, 5th ed., ch. 4; the conditional sum of squares, §7.1.2: errors
 /// before the first forecast count as 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Arima {
     order: Order,
     /// φ, θ, μ.
@@ -46,6 +49,7 @@ pub struct Arima {
     errors: [f64; MOST_MA],
     last: f64,
 }
+state!(Arima { order, parameters, squares, centred, errors, last });
 
 impl Arima {
     /// The best order by AICc (Hyndman, Khandakar: *Automatic time series forecasting*, Journal of Statistical Software

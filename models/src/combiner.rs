@@ -1,5 +1,7 @@
 //! The online combiner: AdaHedge with forgetting, a prior and sleeping experts.
 
+use crate::state::state;
+
 /// No weight falls below e^−60: that keeps every expert able to come back, and the normalisation safe when the leaders
 /// sleep. Most experts are down there most of the time, and then cost no exponential.
 const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
@@ -22,6 +24,7 @@ pub struct Combiner {
     forget: f32,
     log_count: f32,
 }
+state!(Combiner { standings, gap } fixed { forget, log_count });
 
 #[derive(Clone, Copy, Debug)]
 struct Standing {
@@ -30,6 +33,7 @@ struct Standing {
     log_prior: f32,
     weight: f32,
 }
+state!(Standing { loss, weight } fixed { log_prior });
 
 impl Combiner {
     /// Experts with these prior weights (positive; they are normalised), forgetting the share `forget` of the past each

@@ -8,6 +8,7 @@ use crate::forecast::{Forecast, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
 use crate::neural::{Network, shipped};
 use crate::scale::LocalScale;
+use crate::state::{self, Loader, Saver, State, Unreadable};
 use crate::track::{MAX_EXPERTS, Origin, Track};
 use crate::window::Window;
 
@@ -76,6 +77,58 @@ pub struct Ensemble {
     /// Scratch: one expert's points for all targets; all experts' points, expert-major; losses.
     points: Vec<f64>,
     losses: Vec<f64>,
+}
+
+impl State for Ensemble {
+    fn save(&self, out: &mut Saver) {
+        let Self {
+            grid,
+            targets,
+            experts,
+            window,
+            scale,
+            tracks,
+            head,
+            current,
+            pair: _,
+            first,
+            points: _,
+            losses: _,
+        } = self;
+        out.note(&format!("{grid:?} {targets:?}"));
+        for expert in experts {
+            out.note(expert.kind().name());
+            expert.save(out);
+        }
+        window.save(out);
+        scale.save(out);
+        tracks.save(out);
+        out.note("head");
+        head.iter().for_each(|head| head.save(out));
+        first.save(out);
+        current.as_ref().map(|current| current.origin).save(out);
+        let points = |i: usize| current.as_ref().map_or(Quantiles::ZERO, |current| current.points[i].1);
+        (0..targets.len()).for_each(|i| points(i).values().save(out));
+    }
+
+    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        self.experts.load(from)?;
+        self.window.load(from)?;
+        self.scale.load(from)?;
+        self.tracks.load(from)?;
+        self.head.iter_mut().try_for_each(|head| head.load(from))?;
+        self.first.load(from)?;
+        let mut origin: Option<i64> = None;
+        origin.load(from)?;
+        let mut points = Vec::with_capacity(self.targets.len());
+        for target in &self.targets {
+            let mut values = [0.0; 5];
+            values.load(from)?;
+            points.push((*target, Quantiles::new(values).map_err(|_| Unreadable::Broken)?));
+        }
+        self.current = origin.map(|origin| Forecast { origin, grid: self.grid, points });
+        Ok(())
+    }
 }
 
 impl Ensemble {
@@ -232,6 +285,21 @@ impl Ensemble {
             let losses = track.expert_losses();
             self.experts.iter().zip(losses).map(|(expert, loss)| (track.target(), expert.kind(), loss))
         })
+    }
+
+    /// Everything that it has learned, as bytes: [`Ensemble::restored`] reads them. Some 100 KB.
+    pub fn save(&self) -> Vec<u8> {
+        state::write(self)
+    }
+
+    /// This ensemble, fresh from the same settings as the saved one's, with what that one had learned: from here on
+    /// both forecast the same.
+    ///
+    /// # Errors
+    /// [`Unreadable`], when the bytes are no such ensemble's: of another build, of other settings, or broken.
+    pub fn restored(mut self, bytes: &[u8]) -> Result<Self, Unreadable> {
+        state::read(&mut self, bytes)?;
+        Ok(self)
     }
 
     /// The bins' grid.

@@ -1,6 +1,7 @@
 //! The trait that every forecaster, now and later, stands behind.
 
 use crate::forecast::{Grid, Target};
+use crate::state::State;
 
 /// The largest value that a series carries: far above any request rate, and still exact in `f32` to one part in 10^7.
 ///
@@ -114,7 +115,7 @@ impl ModelKind {
 }
 
 /// A forecaster of one series: online, deterministic, bounded in memory and in work per bin.
-pub trait Expert: Send {
+pub trait Expert: Send + State {
     /// Which model this is.
     fn kind(&self) -> ModelKind;
 

@@ -6,6 +6,7 @@ use crate::admission::{Admission, Verdict};
 use crate::expert::Bin;
 use crate::forecast::{Grid, Target};
 use crate::neural::{Network, Neural};
+use crate::state::state;
 
 /// A record covers so many bins that about this many pass until the longest target is known: 500 records are then a day
 /// and a half of an hour's forecasts, and have some fifteen independent blocks.
@@ -25,6 +26,7 @@ pub(crate) struct Head {
     /// Whether the newest bin was measured whole.
     measured: bool,
 }
+state!(Head { neural, admission, record, gains, count, measured } fixed { stride });
 
 /// Where a head stands.
 #[derive(Clone, Copy, Debug, PartialEq)]

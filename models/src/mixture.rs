@@ -4,6 +4,7 @@ use crate::combiner::Combiner;
 use crate::expert::VALUE_LIMIT;
 use crate::forecast::LEVELS;
 use crate::nn::loss::pinball;
+use crate::state::state;
 use crate::tracking::Tracker;
 
 /// The two members, the ensemble first.
@@ -20,6 +21,7 @@ pub(crate) struct Mixture {
     kept: Box<[Kept]>,
     settled: u64,
 }
+state!(Mixture { combiners, trackers, kept, settled });
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -28,6 +30,7 @@ struct Kept {
     /// The mixture's, before they were put in order.
     mixed: [f32; 5],
 }
+state!(Kept { head, mixed });
 
 impl Mixture {
     /// For `rows` pending forecasts; `forget` as the experts' combiners.

@@ -1,6 +1,7 @@
 //! How far an expert is usually off: a decaying histogram of its scaled residuals, and the quantiles of that.
 
 use crate::forecast::LEVELS;
+use crate::state::state;
 
 /// Buckets per sign: two an octave from 2^-5 to 2^7 scales. A residual below 1/32 of the usual movement is noise of
 /// the noise, one beyond 128 is counted in the outermost bucket.
@@ -37,6 +38,7 @@ pub struct Residuals {
     quantiles: [f32; 5],
     seen: u32,
 }
+state!(Residuals { buckets, total, quantiles, seen });
 
 impl Default for Residuals {
     fn default() -> Self {

@@ -1,5 +1,7 @@
 //! Recursive least squares with forgetting and guards.
 
+use crate::state::state;
+
 /// Errors beyond this many of their own deviations are clipped: one burst must not rewrite every weight
 /// (FORECAST.md, lesson 6).
 const ERROR_LIMIT: f64 = 5.0;
@@ -26,6 +28,7 @@ pub struct Rls {
     deviation: f64,
     updates: f64,
 }
+state!(Rls { weights, covariance, deviation, updates } fixed { gain, keep, start });
 
 impl Rls {
     /// `size` weights, all zero; `keep` is λ, `ridge` δ.

@@ -2,6 +2,7 @@
 
 use crate::expert::Bin;
 use crate::forecast::Grid;
+use crate::state::state;
 
 /// Bins that the scale looks back on, as in `evaluate.py`'s `local_scale`.
 const SPAN: f64 = 60.0;
@@ -16,6 +17,7 @@ pub struct LocalScale {
     last: f64,
     seen: f64,
 }
+state!(LocalScale { mean, movement, last, seen } fixed { seconds });
 
 impl LocalScale {
     /// Without history.

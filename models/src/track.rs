@@ -6,6 +6,7 @@ use crate::expert::VALUE_LIMIT;
 use crate::forecast::{LEVELS, Level, Quantiles, Target};
 use crate::mixture::Mixture;
 use crate::residual::Residuals;
+use crate::state::state;
 use crate::tracking::Tracker;
 use crate::window::{Outcome, Window};
 
@@ -59,6 +60,9 @@ pub(crate) struct Track {
     settled: u64,
     covered: [u64; 5],
 }
+state!(Track { residuals, combiners, jumps, trackers, pending, points, expert_losses, loss, settled, covered }
+    given { mixture }
+    fixed { target, stride });
 
 /// What a track is told of one origin, beside the experts' points.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ struct Pending {
     /// What was forecast, before the levels were put in order.
     tracked: [f32; 5],
 }
+state!(Pending { origin, awake, scale, tracked });
 
 /// A mean with the weights' memory; a plain one at first.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,6 +99,7 @@ struct Mean {
     value: f32,
     weight: f32,
 }
+state!(Mean { value, weight });
 
 impl Mean {
     fn add(&mut self, value: f64) {

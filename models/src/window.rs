@@ -1,6 +1,7 @@
 //! The newest bins of a series, by index, gaps included.
 
 use crate::expert::Bin;
+use crate::state::{Loader, Saver, Unreadable, state};
 
 /// What the window holds for one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +15,30 @@ enum State {
     Missing,
     Measured,
     LowerBound,
+}
+
+impl crate::state::State for Slot {
+    fn save(&self, out: &mut Saver) {
+        let state: u8 = match self.state {
+            State::Missing => 0,
+            State::Measured => 1,
+            State::LowerBound => 2,
+        };
+        (self.value, state).save(out);
+    }
+
+    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        let mut read = (0.0, 0_u8);
+        read.load(from)?;
+        let state = match read.1 {
+            0 => State::Missing,
+            1 => State::Measured,
+            2 => State::LowerBound,
+            _ => return Err(Unreadable::Broken),
+        };
+        *self = Self { value: read.0, state };
+        Ok(())
+    }
 }
 
 const EMPTY: Slot = Slot { value: 0.0, state: State::Missing };
@@ -35,6 +60,7 @@ pub struct Window {
     slots: Vec<Slot>,
     newest: Option<i64>,
 }
+state!(Window { slots, newest });
 
 impl Window {
     /// An empty window of `capacity` bins.

@@ -3,6 +3,7 @@
 use crate::arima::Arima as Model;
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// Bins that a fit sees: a day of minutes.
 const WINDOW: usize = 1440;
@@ -31,6 +32,7 @@ pub struct Arima {
     /// Least and largest of the window at the last fit.
     range: (f64, f64),
 }
+state!(Arima { values, first, newest, fitted, model, range } fixed { grid });
 
 impl Arima {
     /// Without history.

@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// Smoothing factors of one Holt-Winters member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,6 +70,8 @@ pub struct HoltWinters {
     day_count: u64,
     awake: bool,
 }
+state!(HoltWinters { seasons, states, past, origins, tuned, first, newest, day_sum, day_count, awake }
+    fixed { grid, members, damping_sums, with_trend, kind, period, bins_per_phase });
 
 #[derive(Clone, Debug)]
 struct Season {
@@ -77,6 +80,7 @@ struct Season {
     /// Offset per phase; NaN where nothing was ever seen.
     offsets: Vec<f32>,
 }
+state!(Season { offsets } fixed { factor });
 
 impl Season {
     fn at(&self, phase: usize) -> f64 {
@@ -91,6 +95,7 @@ struct Tuning {
     losses: Vec<f64>,
     best: usize,
 }
+state!(Tuning { losses, best } fixed { target } sound |t| t.best < t.losses.len());
 
 impl HoltWinters {
     /// The daily season, without history, over the standard grid of factors.

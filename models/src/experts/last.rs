@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// The last observed value, for every target. The yardstick of `FORECAST.md`.
 #[derive(Clone, Debug)]
@@ -9,6 +10,7 @@ pub struct LastValue {
     grid: Grid,
     last: Option<f64>,
 }
+state!(LastValue { last } fixed { grid });
 
 impl LastValue {
     /// Without history.

@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// Seconds that the line is fitted over; the name of the rule says it.
 const SPAN_SECONDS: u32 = 120;
@@ -20,6 +21,8 @@ pub struct LinearTwoMinutes {
     /// Intercept at the newest index and slope per bin.
     line: Option<(f64, f64)>,
 }
+state!(LinearTwoMinutes { points, next, length, newest, line } fixed { grid }
+    sound |l| l.next < l.points.len() && l.length <= l.points.len());
 
 impl LinearTwoMinutes {
     /// Without history.

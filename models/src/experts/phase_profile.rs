@@ -3,6 +3,7 @@
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
 use crate::season::{autocorrelation, dominant_period};
+use crate::state::state;
 
 /// Bins that the search looks at: a day of minutes, four hours of 10 s bins.
 const WINDOW: usize = 1440;
@@ -40,6 +41,8 @@ pub struct PhaseProfile {
     /// Mean of the newest turns, the newest first.
     levels: [f64; TURNS],
 }
+state!(PhaseProfile { values, first, newest, searched, period, levels } fixed { grid }
+    sound |p| p.period.is_none_or(|period| (1..=MAX_PERIOD).contains(&period)));
 
 impl PhaseProfile {
     /// Without history.

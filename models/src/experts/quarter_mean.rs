@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// How far the mean looks back; FORECAST.md's `mean15m`.
 const SPAN_SECONDS: u32 = 900;
@@ -15,6 +16,7 @@ pub struct QuarterMean {
     newest: i64,
     mean: Option<f64>,
 }
+state!(QuarterMean { values, newest, mean } fixed { grid });
 
 impl QuarterMean {
     /// Without history.

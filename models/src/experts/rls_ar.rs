@@ -4,6 +4,7 @@ use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
 use crate::rls::Rls;
 use crate::scale::LocalScale;
+use crate::state::state;
 use crate::window::{Outcome, Window};
 
 /// Single bins back that are regressors: the newest ones, thinning out.
@@ -69,6 +70,7 @@ pub struct RlsAr {
     origins: Vec<Origin>,
     targets: Vec<Regression>,
 }
+state!(RlsAr { scale, recent, window, day, newest, moments, seen, origins, targets } fixed { grid, bins_per_phase });
 
 #[derive(Clone, Debug)]
 struct Regression {
@@ -78,6 +80,7 @@ struct Regression {
     yesterday: Vec<f32>,
     settled: u32,
 }
+state!(Regression { rls, yesterday, settled } fixed { target });
 
 /// What every target's regression starts from.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ struct Origin {
     scale: f64,
     common: [f32; COMMON],
 }
+state!(Origin { index, level, scale, common });
 
 impl RlsAr {
     /// Without history.

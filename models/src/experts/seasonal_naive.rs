@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 /// The value of the same bin one season ago (Hyndman & Athanasopoulos, *Forecasting: Principles and Practice*, 3rd ed.,
 /// §5.2).
@@ -18,6 +19,7 @@ pub struct SeasonalNaive {
     newest: i64,
     last: f64,
 }
+state!(SeasonalNaive { season, first, newest, last } fixed { kind, grid });
 
 impl SeasonalNaive {
     /// A day's season, without history.

@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 use crate::window::{Outcome, Window};
 
 /// The factors per bin. Those of `evaluate.py`'s `ses_opt`, roughly a factor of two apart, and one slower for 10 s
@@ -27,6 +28,7 @@ pub struct TunedSmoothing {
     window: Window,
     tuned: Vec<Tuning>,
 }
+state!(TunedSmoothing { levels, observed, past, origins, window, tuned } fixed { grid });
 
 #[derive(Clone, Debug)]
 struct Tuning {
@@ -34,6 +36,7 @@ struct Tuning {
     losses: [f64; FACTORS.len()],
     best: usize,
 }
+state!(Tuning { losses, best } fixed { target } sound |t| t.best < FACTORS.len());
 
 impl TunedSmoothing {
     /// Without history.

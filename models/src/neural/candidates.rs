@@ -2,6 +2,7 @@
 
 use crate::forecast::{Grid, Target};
 use crate::residual::Residuals;
+use crate::state::state;
 use crate::track::stride;
 
 use super::levels::{Day, Level, Profile, Trend};
@@ -31,6 +32,7 @@ pub struct Sources {
     pub weekly: Profile,
     grid: Grid,
 }
+state!(Sources { last, pair, five_minutes, twenty_minutes, hour, six_hours, trend, day, hourly, daily, weekly } fixed { grid });
 
 impl Sources {
     pub fn new(grid: Grid) -> Self {
@@ -117,6 +119,7 @@ struct Losses {
     /// Errors in them, as far as the longer memory reaches.
     seen: f32,
 }
+state!(Losses { recent, long, seen });
 
 impl Losses {
     fn add(&mut self, error: f32, memories: (f32, f32)) {
@@ -137,6 +140,7 @@ struct Row {
     scale: f32,
     candidates: [f32; CANDIDATES],
 }
+state!(Row { origin, ready, base, scale, candidates });
 
 /// What the candidates say about one target, and how far to believe them.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +172,7 @@ pub struct Track {
     residuals: Residuals,
     memories: (f32, f32),
 }
+state!(Track { rows, losses, residuals } fixed { target, stride, memories });
 
 impl Track {
     pub fn new(target: Target, grid: Grid) -> Self {

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::expert::{Bin, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::state::{Loader, Saver, State, Unreadable};
 
 use super::core::CoreKind;
 use super::frame::Frame;
@@ -27,6 +28,8 @@ pub fn shipped() -> Arc<Network<f32>> {
 #[derive(Clone, Debug)]
 pub struct Neural {
     network: Arc<Network<f32>>,
+    /// The network's checksum.
+    weights: u32,
     frame: Frame,
     grid: Grid,
     state: Vec<f32>,
@@ -34,6 +37,24 @@ pub struct Neural {
     head: Scratch<f32>,
     quantiles: Vec<[f64; 5]>,
     bins: u64,
+}
+
+impl State for Neural {
+    fn save(&self, out: &mut Saver) {
+        let Self { network: _, weights, frame, grid: _, state, scratch: _, head: _, quantiles, bins } = self;
+        out.note(&weights.to_string());
+        frame.save(out);
+        state.save(out);
+        quantiles.save(out);
+        bins.save(out);
+    }
+
+    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        self.frame.load(from)?;
+        self.state.load(from)?;
+        self.quantiles.load(from)?;
+        self.bins.load(from)
+    }
 }
 
 impl Neural {
@@ -51,6 +72,7 @@ impl Neural {
             head: network.head.scratch(),
             quantiles: vec![[0.0; 5]; targets.len()],
             bins: 0,
+            weights: network.checksum(),
             network,
         }
     }

@@ -3,6 +3,7 @@
 use crate::expert::Bin;
 use crate::forecast::{Grid, Target};
 use crate::scale::LocalScale;
+use crate::state::state;
 
 use super::candidates::{CANDIDATES, Outlook, Sources, Track};
 
@@ -54,6 +55,7 @@ pub struct Frame {
     age: u32,
     inputs: [f32; INPUTS],
 }
+state!(Frame { sources, tracks, movement, before, newest, age } fixed { grid, targets, inputs });
 
 impl Frame {
     /// For these targets, before the first bin.

@@ -1,6 +1,7 @@
 //! Running levels and profiles of one series, each constant work per bin: what candidates are made of.
 
 use crate::forecast::Grid;
+use crate::state::{Loader, Saver, State, Unreadable, state};
 
 /// An exponentially weighted mean; a plain one until its memory is full.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +10,7 @@ pub struct Level {
     seen: f64,
     rate: f64,
 }
+state!(Level { value, seen } fixed { rate });
 
 impl Level {
     /// With a memory of `seconds`, at least a bin.
@@ -38,6 +40,7 @@ pub struct Trend {
     slope: f64,
     seen: bool,
 }
+state!(Trend { level, slope, seen });
 
 impl Trend {
     /// Smoothing of the level and of the slope per bin, and the slope's damping, the middle of the customary ranges
@@ -85,6 +88,16 @@ impl Packed {
     }
 }
 
+impl State for Packed {
+    fn save(&self, out: &mut Saver) {
+        self.0.save(out);
+    }
+
+    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        self.0.load(from)
+    }
+}
+
 /// What the series does at each phase of a period, learned turn by turn.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -102,6 +115,7 @@ pub struct Profile {
     /// Slots filled so far, up to two turns.
     filled: usize,
 }
+state!(Profile { slots, open, sum, count, filled } fixed { width, period, rate });
 
 impl Profile {
     /// A profile over `period_seconds` in slots of `slot_seconds` or a bin.
@@ -180,6 +194,7 @@ pub struct Day {
     seen: usize,
     newest: i64,
 }
+state!(Day { values, seen, newest });
 
 impl Day {
     /// Extra bins behind the day, for a window around yesterday's value.

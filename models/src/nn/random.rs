@@ -3,6 +3,7 @@
 use ndarray::{Array, Dimension, ShapeBuilder};
 
 use super::real::Real;
+use crate::state::state;
 
 /// Pseudo-random numbers from a seed; the same on every machine. Not for secrets.
 ///
@@ -12,6 +13,7 @@ use super::real::Real;
 pub struct Random {
     state: [u64; 4],
 }
+state!(Random { state });
 
 impl Random {
     /// The sequence of this seed.

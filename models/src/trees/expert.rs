@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::state::state;
 
 use super::booster::{Booster, Growth, Objective, Settings};
 use super::examples::Examples;
@@ -33,6 +34,7 @@ pub struct PooledTrees {
     features: Features,
     targets: usize,
 }
+state!(PooledTrees { features } fixed { model, targets });
 
 impl PooledTrees {
     /// Fits the model that workloads then share.

@@ -5,6 +5,7 @@ use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
 use crate::forecast::{Grid, Target};
 use crate::scale::LocalScale;
+use crate::state::state;
 use crate::window::{Outcome, Window};
 
 /// Forecasters whose points, and whose recent errors, are regressors: together they know level, trend, and the hour's,
@@ -111,6 +112,7 @@ pub struct Features {
     newest: i64,
     level: f64,
 }
+state!(Features { scale, recent, window, members, points, tracks, first, newest, level } fixed { grid, targets });
 
 struct Track {
     /// Index, scale and the members' points of origins that are not yet due, a ring by index.
@@ -118,6 +120,7 @@ struct Track {
     /// Mean absolute error of each member, in scales, and the weight behind it.
     errors: [(f64, f64); MEMBERS.len()],
 }
+state!(Track { pending, errors });
 
 impl Features {
     /// Without history.
