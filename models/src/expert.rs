@@ -73,13 +73,19 @@ pub enum ModelKind {
     RlsAr,
     /// ARIMA, its order chosen by AICc.
     Arima,
+    /// Prophet: a trend that bends, a daily and a weekly shape, holidays.
+    Prophet,
+    /// StatuScale: lines of resistance and support, steady between them or bursting.
+    StatuScale,
+    /// Prophet's fit, its residuals forecast by a small LSTM that was trained on other workloads.
+    ProphetLstm,
     /// Boosted trees, fitted on the past of many workloads: needs a model ([`crate::trees::PooledTrees`]).
     Trees,
 }
 
 impl ModelKind {
     /// All that need nothing but the series.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::LastValue,
         Self::LinearTwoMinutes,
         Self::TunedSmoothing,
@@ -92,6 +98,9 @@ impl ModelKind {
         Self::PhaseProfile,
         Self::RlsAr,
         Self::Arima,
+        Self::Prophet,
+        Self::StatuScale,
+        Self::ProphetLstm,
     ];
 
     /// The name in metrics, files and the API.
@@ -109,6 +118,9 @@ impl ModelKind {
             Self::PhaseProfile => "phase_profile",
             Self::RlsAr => "rls_ar",
             Self::Arima => "arima",
+            Self::Prophet => "prophet",
+            Self::StatuScale => "statuscale",
+            Self::ProphetLstm => "prophet_lstm",
             Self::Trees => "trees",
         }
     }

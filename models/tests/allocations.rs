@@ -1,6 +1,6 @@
 //! Forward passes must not allocate: they run per workload and bin.
 
-use prescale_models::nn::{Conv1d, Dense, Gru, Lstm, Random};
+use prescale_models::nn::{Dense, Gru, Lstm, Random, Tcn};
 
 fn allocations(work: impl FnOnce()) -> u64 {
     allocation_counter::measure(work).count_total
@@ -12,18 +12,18 @@ fn forward_passes_do_not_allocate() {
     let x = vec![0.5_f32; 12];
     let gru = Gru::<f32>::random(12, 32, random);
     let lstm = Lstm::<f32>::random(12, 32, random);
-    let conv = Conv1d::<f32>::random(12, 32, 3, 4, random);
+    let tcn = Tcn::<f32>::random(12, 32, random);
     let dense = Dense::<f32>::random(32, 8, random);
     let (mut state, mut scratch) = (vec![0.0; 64], vec![0.0; 192]);
-    let (mut ring, mut y) = (vec![0.0; conv.ring()], vec![0.0; 32]);
+    let mut history = vec![0.0; tcn.state_len()];
     let mut out = [0.0; 8];
     assert!(allocations(|| drop(std::hint::black_box(vec![1_u8; 3]))) > 0, "the counter counts");
     let count = allocations(|| {
-        for t in 0..20 {
+        for _ in 0..20 {
             gru.step(&x, &mut state[..32], &mut scratch[..gru.scratch()]);
             lstm.step(&x, &mut state, &mut scratch[..lstm.scratch()]);
-            conv.step(t, &x, &mut ring, &mut y);
-            dense.forward(&y, &mut out);
+            tcn.step(&x, &mut history, &mut scratch[..tcn.scratch()]);
+            dense.forward(&history[..32], &mut out);
         }
     });
     assert_eq!(count, 0);

@@ -1,9 +1,9 @@
-//! The shipped network as a forecaster: causal, quiet on hostile input, without allocation, better than what it chooses
+//! The shipped networks as forecasters: causal, quiet on hostile input, without allocation, better than what it chooses
 //! among.
 
 use std::sync::Arc;
 
-use prescale_models::neural::{Pooled, shipped};
+use prescale_models::neural::{CoreKind, Pooled, shipped, shipped_as};
 use prescale_models::nn::Random;
 use prescale_models::{Bin, Grid, Level, Target};
 
@@ -11,8 +11,8 @@ const GRID: Grid = Grid { step_seconds: 60 };
 const TARGETS: [Target; 3] =
     [Target::At { steps: 1 }, Target::At { steps: 15 }, Target::MaxOver { steps: 2 }];
 
-fn pooled() -> Pooled {
-    Pooled::new(shipped(), GRID, &TARGETS)
+fn pooled(core: CoreKind) -> Pooled {
+    Pooled::new(shipped_as(core), GRID, &TARGETS)
 }
 
 /// A day's wave with a timer and noise.
@@ -23,7 +23,11 @@ fn rate(i: i64, random: &mut Random) -> f64 {
 
 #[test]
 fn the_future_changes_no_earlier_forecast() {
-    let (mut a, mut b) = (pooled(), pooled());
+    CoreKind::ALL.into_iter().for_each(future_changes_nothing);
+}
+
+fn future_changes_nothing(core: CoreKind) {
+    let (mut a, mut b) = (pooled(core), pooled(core));
     let random = &mut Random::new(1);
     for i in 0..600 {
         let value = rate(i, random);
@@ -47,7 +51,11 @@ fn the_future_changes_no_earlier_forecast() {
 
 #[test]
 fn hostile_bins_give_finite_ascending_quantiles() {
-    let mut model = pooled();
+    CoreKind::ALL.into_iter().for_each(hostile_bins);
+}
+
+fn hostile_bins(core: CoreKind) {
+    let mut model = pooled(core);
     assert!(model.forecast().is_none());
     model.observe(Bin::missing(0));
     assert!(model.forecast().is_none(), "nothing was measured yet");
@@ -68,7 +76,11 @@ fn hostile_bins_give_finite_ascending_quantiles() {
 
 #[test]
 fn a_bin_costs_no_allocation() {
-    let mut model = pooled();
+    CoreKind::ALL.into_iter().for_each(no_allocation);
+}
+
+fn no_allocation(core: CoreKind) {
+    let mut model = pooled(core);
     let random = &mut Random::new(3);
     for i in 0..3000 {
         model.observe(Bin::new(i, rate(i, random)));
@@ -84,7 +96,11 @@ fn a_bin_costs_no_allocation() {
 
 #[test]
 fn it_learns_a_timer_and_covers_what_it_promises() {
-    let mut model = pooled();
+    CoreKind::ALL.into_iter().for_each(timer);
+}
+
+fn timer(core: CoreKind) {
+    let mut model = pooled(core);
     let random = &mut Random::new(4);
     let (mut own, mut last, mut covered, mut count) = (0.0, 0.0, 0, 0);
     let mut series = Vec::new();
@@ -101,9 +117,9 @@ fn it_learns_a_timer_and_covers_what_it_promises() {
             count += 1;
         }
     }
-    assert!(own < 0.7 * last, "error {own} against {last} of the last value");
+    assert!(own < 0.7 * last, "{core:?}: error {own} against {last} of the last value");
     let share = f64::from(covered) / f64::from(count);
-    assert!((0.92..=0.98).contains(&share), "{share} covered");
+    assert!((0.92..=0.98).contains(&share), "{core:?}: {share} covered");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The experts against independent implementations: statsmodels' Holt-Winters and autocorrelation, numpy's least squares.
+//! (Prophet's are in `prophet.rs`.)
 //!
 //! The expected values were made by `models/tests/reference/experts.py`, which says with which versions.
 
 use prescale_models::arima::{Arima, Order, kpss};
 use prescale_models::experts::{
-    HoltWinters, HoltWintersFactors, LinearTwoMinutes, PhaseProfile, SeasonalNaive,
+    HoltWinters, HoltWintersFactors, LinearTwoMinutes, PhaseProfile, SeasonalNaive, StatuScale, Status,
 };
 use prescale_models::rls::Rls;
 use prescale_models::season::autocorrelation;
@@ -108,6 +109,24 @@ fn the_phase_profile_is_the_weighted_mean_of_four_turns() {
     let cron = series(24 * 30).into_iter().enumerate().map(timer).collect();
     let got = after(PhaseProfile::new(Grid { step_seconds: 3600 }), cron, 6, 20);
     assert_near(&got, &[254.307136, 255.594399, 657.374887, 254.759711, 657.374887]);
+}
+
+#[test]
+fn statuscale_is_the_scripts() {
+    let mut expert = StatuScale::new(Grid { step_seconds: 60 });
+    let (mut said, mut bursts) = (Vec::new(), 0);
+    for (t, value) in series(24 * 7).into_iter().enumerate() {
+        expert.observe(Bin::new(t as i64, if t % 50 >= 42 { value + 150.0 } else { value }));
+        bursts += u32::from(expert.status() == Status::Burst);
+        if [19, 41, 43, 45, 52, 100, 142, 143, 167].contains(&t) {
+            let mut out = [0.0];
+            expert.predict(&[Target::At { steps: 5 }], &mut out);
+            said.push(out[0]);
+        }
+    }
+    let expected = [279.75, 294.375, 418.5, 414.5, 339.1, 329.166667, 350.5, 411.0, 337.458333];
+    assert_near(&said, &expected);
+    assert!(bursts > 10, "{bursts} bins of bursts: the expected values would show little");
 }
 
 #[test]

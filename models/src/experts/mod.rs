@@ -5,23 +5,28 @@ mod holt_winters;
 mod last;
 mod linear;
 mod phase_profile;
+mod prophet;
 mod quarter_mean;
 mod rls_ar;
 mod seasonal_naive;
 mod smoothing;
+mod statuscale;
 
 pub use arima::Arima;
 pub use holt_winters::{HoltWinters, HoltWintersFactors};
 pub use last::LastValue;
 pub use linear::LinearTwoMinutes;
 pub use phase_profile::PhaseProfile;
+pub use prophet::Prophet;
 pub use quarter_mean::QuarterMean;
 pub use rls_ar::RlsAr;
 pub use seasonal_naive::SeasonalNaive;
 pub use smoothing::TunedSmoothing;
+pub use statuscale::{Lines, StatuScale, Status};
 
 use crate::expert::{Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::hybrid::ProphetLstm;
 
 /// A new expert of this kind.
 ///
@@ -41,6 +46,9 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert>
         ModelKind::PhaseProfile => Box::new(PhaseProfile::new(grid)),
         ModelKind::RlsAr => Box::new(RlsAr::new(grid, targets)),
         ModelKind::Arima => Box::new(Arima::new(grid)),
+        ModelKind::Prophet => Box::new(Prophet::new(grid)),
+        ModelKind::StatuScale => Box::new(StatuScale::new(grid)),
+        ModelKind::ProphetLstm => Box::new(ProphetLstm::new(grid)),
         ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
     }
 }

@@ -1,6 +1,6 @@
 //! The part of a network that reads a series step by step.
 
-use crate::nn::{Gru, GruTape, Lstm, LstmTape, Parameters, Random, Real, Visit, VisitMut};
+use crate::nn::{Gru, GruTape, Lstm, LstmTape, Parameters, Random, Real, Tcn, TcnTape, Visit, VisitMut};
 
 /// Which kind of network reads the series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,22 @@ pub enum CoreKind {
     Gru,
     /// Long short-term memory.
     Lstm,
+    /// Dilated causal convolutions.
+    Cnn,
+}
+
+impl CoreKind {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Gru, Self::Lstm, Self::Cnn];
+
+    /// Its name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gru => "gru",
+            Self::Lstm => "lstm",
+            Self::Cnn => "cnn",
+        }
+    }
 }
 
 /// The layer itself.
@@ -16,6 +32,7 @@ pub enum CoreKind {
 pub enum Core<T> {
     Gru(Gru<T>),
     Lstm(Lstm<T>),
+    Cnn(Tcn<T>),
 }
 
 /// What its forward pass keeps for the backward pass.
@@ -23,6 +40,7 @@ pub enum Core<T> {
 pub enum Tape<T> {
     Gru(GruTape<T>),
     Lstm(LstmTape<T>),
+    Cnn(TcnTape<T>),
 }
 
 impl<T: Real> Tape<T> {
@@ -31,6 +49,7 @@ impl<T: Real> Tape<T> {
         match self {
             Self::Gru(tape) => tape.state(step),
             Self::Lstm(tape) => tape.state(step),
+            Self::Cnn(tape) => tape.state(step),
         }
     }
 }
@@ -40,6 +59,7 @@ impl<T: Real> Core<T> {
         match kind {
             CoreKind::Gru => Self::Gru(Gru::random(inputs, hidden, random)),
             CoreKind::Lstm => Self::Lstm(Lstm::random(inputs, hidden, random)),
+            CoreKind::Cnn => Self::Cnn(Tcn::random(inputs, hidden, random)),
         }
     }
 
@@ -47,6 +67,7 @@ impl<T: Real> Core<T> {
         match kind {
             CoreKind::Gru => Self::Gru(Gru::zeros(inputs, hidden)),
             CoreKind::Lstm => Self::Lstm(Lstm::zeros(inputs, hidden)),
+            CoreKind::Cnn => Self::Cnn(Tcn::zeros(inputs, hidden)),
         }
     }
 
@@ -55,6 +76,7 @@ impl<T: Real> Core<T> {
         match self {
             Self::Gru(layer) => layer.hidden(),
             Self::Lstm(layer) => 2 * layer.hidden(),
+            Self::Cnn(layer) => layer.state_len(),
         }
     }
 
@@ -62,6 +84,7 @@ impl<T: Real> Core<T> {
         match self {
             Self::Gru(layer) => layer.scratch(),
             Self::Lstm(layer) => layer.scratch(),
+            Self::Cnn(layer) => layer.scratch(),
         }
     }
 
@@ -69,6 +92,7 @@ impl<T: Real> Core<T> {
         match self {
             Self::Gru(layer) => layer.step(x, state, scratch),
             Self::Lstm(layer) => layer.step(x, state, scratch),
+            Self::Cnn(layer) => layer.step(x, state, scratch),
         }
     }
 
@@ -77,6 +101,7 @@ impl<T: Real> Core<T> {
         match self {
             Self::Gru(layer) => Tape::Gru(GruTape::new(layer.hidden())),
             Self::Lstm(layer) => Tape::Lstm(LstmTape::new(layer.hidden())),
+            Self::Cnn(layer) => Tape::Cnn(layer.tape()),
         }
     }
 
@@ -84,6 +109,7 @@ impl<T: Real> Core<T> {
         match (self, tape) {
             (Self::Gru(layer), Tape::Gru(tape)) => layer.forward(xs, tape),
             (Self::Lstm(layer), Tape::Lstm(tape)) => layer.forward(xs, tape),
+            (Self::Cnn(layer), Tape::Cnn(tape)) => layer.forward(xs, tape),
             _ => panic!("a tape of another kind of network"),
         };
     }
@@ -96,6 +122,9 @@ impl<T: Real> Core<T> {
             (Self::Lstm(layer), Tape::Lstm(tape), Self::Lstm(gradient)) => {
                 layer.backward(xs, tape, dstates, gradient, None);
             }
+            (Self::Cnn(layer), Tape::Cnn(tape), Self::Cnn(gradient)) => {
+                layer.backward(tape, dstates, gradient);
+            }
             _ => panic!("a tape or gradient of another kind of network"),
         }
     }
@@ -106,6 +135,7 @@ impl<T: Real> Parameters<T> for Core<T> {
         match self {
             Self::Gru(layer) => layer.visit(&format!("{prefix}gru."), visit),
             Self::Lstm(layer) => layer.visit(&format!("{prefix}lstm."), visit),
+            Self::Cnn(layer) => layer.visit(&format!("{prefix}cnn."), visit),
         }
     }
 
@@ -113,6 +143,7 @@ impl<T: Real> Parameters<T> for Core<T> {
         match self {
             Self::Gru(layer) => layer.visit_mut(&format!("{prefix}gru."), visit),
             Self::Lstm(layer) => layer.visit_mut(&format!("{prefix}lstm."), visit),
+            Self::Cnn(layer) => layer.visit_mut(&format!("{prefix}cnn."), visit),
         }
     }
 }

@@ -11,14 +11,25 @@ use super::frame::Frame;
 use super::head::Scratch;
 use super::network::{Network, NetworkSettings};
 
-/// The network that ships with Prescale: a start until the cluster's own history has trained a better one.
-///
-/// Trained by `cargo xtask train` on the training parts of the published traces; `weights/gru.json` says on what.
+/// The network that ships with Prescale as the ensemble's head: a start until the cluster's own history has trained a better
+/// one.
 pub fn shipped() -> Arc<Network<f32>> {
-    static SHIPPED: OnceLock<Arc<Network<f32>>> = OnceLock::new();
-    let network = SHIPPED.get_or_init(|| {
-        let bytes = include_bytes!("../../weights/gru.safetensors");
-        let network = Network::load(NetworkSettings::of(CoreKind::Gru), bytes);
+    shipped_as(CoreKind::Gru)
+}
+
+/// The shipped network of this kind.
+///
+/// Trained by `cargo xtask train --core …` on the training parts of the published traces; the JSON file beside the weights
+/// says on what.
+pub fn shipped_as(core: CoreKind) -> Arc<Network<f32>> {
+    static SHIPPED: [OnceLock<Arc<Network<f32>>>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    let (number, bytes): (usize, &[u8]) = match core {
+        CoreKind::Gru => (0, include_bytes!("../../weights/gru.safetensors")),
+        CoreKind::Lstm => (1, include_bytes!("../../weights/lstm.safetensors")),
+        CoreKind::Cnn => (2, include_bytes!("../../weights/cnn.safetensors")),
+    };
+    let network = SHIPPED[number].get_or_init(|| {
+        let network = Network::load(NetworkSettings::of(core), bytes);
         Arc::new(network.expect("a test reads the shipped weights"))
     });
     Arc::clone(network)

@@ -25,6 +25,11 @@ impl Level {
         self.value += (1.0 / self.seen).max(self.rate) * (value - self.value);
     }
 
+    /// Moves the mean, as when what the values are relative to has moved.
+    pub fn shift(&mut self, by: f64) {
+        self.value += by;
+    }
+
     /// The mean; 0 at first.
     pub fn value(&self) -> f64 {
         self.value

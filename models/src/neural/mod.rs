@@ -21,7 +21,8 @@ mod pooled;
 pub mod training;
 
 pub use self::core::CoreKind;
-pub use forecaster::{Neural, shipped};
+pub use forecaster::{Neural, shipped, shipped_as};
 pub use frame::{FEATURES, Frame, INPUTS, View};
+pub(crate) use levels::Level;
 pub use network::{Network, NetworkSettings};
 pub use pooled::Pooled;

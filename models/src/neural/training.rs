@@ -351,7 +351,7 @@ mod tests {
     fn training_helps_on_a_workload_it_never_saw_and_a_seed_gives_the_same_bytes() {
         let lessons = lessons();
         let unseen = Lesson::new(GRID, &TARGETS, 1_000, &rates(9, 1500));
-        for core in [CoreKind::Gru, CoreKind::Lstm] {
+        for core in CoreKind::ALL {
             let settings = NetworkSettings { core, hidden: 8, head: 8 };
             let before = score(&Network::random(settings, &mut Random::new(1)), &unseen, 300).unwrap();
             let network = trained(core, &lessons);

@@ -1,4 +1,4 @@
-//! A causal convolution over time, step by step and over sequences.
+//! A causal convolution over time.
 
 use ndarray::{Array1, Array2};
 
@@ -60,35 +60,15 @@ impl<T: Real> Conv1d<T> {
         (self.taps - 1) * self.dilation + 1
     }
 
-    /// Length of the ring that [`Conv1d::step`] keeps the last inputs in; all zero at first.
-    pub fn ring(&self) -> usize {
-        self.span() * self.inputs()
-    }
-
-    /// Takes input number `t` (counted from 0) and writes its output; `ring` holds the inputs before. Nothing is
-    /// allocated.
-    ///
-    /// # Panics
-    /// If the widths don't fit.
-    pub fn step(&self, t: usize, x: &[T], ring: &mut [T], y: &mut [T]) {
-        let (inputs, span) = (self.inputs(), self.span());
-        ring[t % span * inputs..][..inputs].copy_from_slice(x);
-        y.copy_from_slice(values(&self.bias));
-        for tap in 0..self.taps {
-            let back = (self.taps - 1 - tap) * self.dilation;
-            let at = (t % span + span - back) % span;
-            add_product(self.tap(tap), &ring[at * inputs..][..inputs], y);
-        }
-    }
-
-    /// Writes the outputs of a whole sequence, `xs` holding one input after the other.
+    /// Writes the outputs of a sequence, `xs` holding one input after the other. Its first `past` inputs came before: they
+    /// have no output, but the others see them. Nothing is allocated.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn forward(&self, xs: &[T], ys: &mut [T]) {
+    pub fn forward(&self, past: usize, xs: &[T], ys: &mut [T]) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        assert_eq!(xs.len() / inputs, ys.len() / outputs, "an output for each input");
-        for (t, y) in ys.chunks_exact_mut(outputs).enumerate() {
+        assert_eq!(xs.len() / inputs, past + ys.len() / outputs, "an output for each input");
+        for (t, y) in (past..).zip(ys.chunks_exact_mut(outputs)) {
             y.copy_from_slice(values(&self.bias));
             for tap in 0..self.taps {
                 if let Some(from) = t.checked_sub((self.taps - 1 - tap) * self.dilation) {
@@ -98,14 +78,15 @@ impl<T: Real> Conv1d<T> {
         }
     }
 
-    /// Adds to `gradient` and, where asked for, to `dxs` what `dys` says along the sequence `xs`.
+    /// Adds to `gradient` and, where asked for, to `dxs` (one row per input, those before included) what `dys` says along
+    /// the sequence `xs`.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn backward(&self, xs: &[T], dys: &[T], gradient: &mut Self, mut dxs: Option<&mut [T]>) {
+    pub fn backward(&self, past: usize, xs: &[T], dys: &[T], gradient: &mut Self, mut dxs: Option<&mut [T]>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let rows = inputs * outputs;
-        for (t, dy) in dys.chunks_exact(outputs).enumerate() {
+        for (t, dy) in (past..).zip(dys.chunks_exact(outputs)) {
             add(dy, values_mut(&mut gradient.bias));
             for tap in 0..self.taps {
                 let Some(from) = t.checked_sub((self.taps - 1 - tap) * self.dilation) else { continue };
@@ -136,29 +117,28 @@ mod tests {
         let mut layer = Conv1d::<f64>::random(2, 3, 3, 2, &mut Random::new(1));
         let (mut xs, dys) = (noise(2 * 9, 2), noise(3 * 9, 3));
         let (mut gradient, mut dxs) = (Conv1d::zeros(2, 3, 3, 2), vec![0.0; xs.len()]);
-        layer.backward(&xs, &dys, &mut gradient, Some(&mut dxs));
+        layer.backward(0, &xs, &dys, &mut gradient, Some(&mut dxs));
         let loss = |layer: &Conv1d<f64>, xs: &[f64]| {
             let mut ys = vec![0.0; dys.len()];
-            layer.forward(xs, &mut ys);
+            layer.forward(0, xs, &mut ys);
             ys.iter().zip(&dys).map(|(y, dy)| y * dy).sum::<f64>()
         };
         check_gradient(&mut layer, &gradient, &mut xs, &dxs, loss);
     }
 
     #[test]
-    fn steps_give_what_the_sequence_gives_and_the_future_changes_nothing() {
+    fn a_sequence_in_two_parts_is_the_sequence_and_the_future_changes_nothing() {
         let layer = Conv1d::<f64>::random(2, 3, 3, 4, &mut Random::new(1));
         let mut xs = noise(2 * 25, 2);
         let mut ys = vec![0.0; 3 * 25];
-        layer.forward(&xs, &mut ys);
-        let (mut ring, mut y) = (vec![0.0; layer.ring()], [0.0; 3]);
-        for (t, x) in xs.chunks_exact(2).enumerate() {
-            layer.step(t, x, &mut ring, &mut y);
-            reference::assert_near(&y, &ys[3 * t..][..3]);
-        }
+        layer.forward(0, &xs, &mut ys);
+        let past = layer.span() - 1;
+        let mut end = vec![0.0; 3 * (25 - 12)];
+        layer.forward(past, &xs[2 * (12 - past)..], &mut end);
+        assert_eq!(end, ys[3 * 12..]);
         let before = ys.clone();
         xs[2 * 20..].fill(9.0);
-        layer.forward(&xs, &mut ys);
+        layer.forward(0, &xs, &mut ys);
         assert_eq!(ys[..3 * 20], before[..3 * 20]);
         assert_ne!(ys[3 * 20..], before[3 * 20..]);
     }
@@ -170,7 +150,7 @@ mod tests {
         reference::load(&mut layer, &case);
         let xs = reference::values(&case, "xs");
         let mut ys = vec![0.0; xs.len() / 2 * 3];
-        layer.forward(&xs, &mut ys);
+        layer.forward(0, &xs, &mut ys);
         reference::assert_near(&ys, &reference::values(&case, "ys"));
     }
 }

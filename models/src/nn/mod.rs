@@ -1,7 +1,7 @@
 //! A small neural library: the layers, losses and the optimiser that our forecasters need, and nothing else.
 //!
-//! - [`Dense`], [`Conv1d`] (causal), [`Gru`], [`Lstm`]: forward passes step by step, which don't allocate, and
-//!   over sequences, with hand-written backward passes (through time for the recurrent ones).
+//! - [`Dense`], [`Conv1d`] (causal) and a stack of them ([`Tcn`]), [`Gru`], [`Lstm`]: forward passes step by step, which
+//!   don't allocate, and over sequences, with hand-written backward passes (through time).
 //! - [`loss`]: pinball loss and quantiles that can't cross.
 //! - [`Adam`] with decoupled weight decay and clipping of the gradient's norm.
 //! - [`weights`]: safetensors in, safetensors out, shapes checked.
@@ -26,6 +26,7 @@ mod random;
 mod real;
 #[cfg(test)]
 mod reference;
+mod tcn;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod weights;
@@ -38,3 +39,4 @@ pub use lstm::{Lstm, LstmTape};
 pub use parameters::{Parameters, Visit, VisitMut};
 pub use random::Random;
 pub use real::Real;
+pub use tcn::{Tcn, TcnTape};

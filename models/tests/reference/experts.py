@@ -86,3 +86,38 @@ for p, d, q in ((2, 0, 1), (1, 1, 1)):
     ahead = model.filter(np.r_[fit.x[:p + q], sigma]).forecast(12) + (0 if d else fit.x[-1])
     print("  forecast", [round(float(ahead[k - 1]), 4) for k in (1, 3, 6, 12)])
 print("kpss", [round(float(kpss(s, "c", nlags=int(4 * (len(s) / 100) ** 0.25))[0]), 9) for s in (y, np.diff(y))])
+
+# StatuScale: 20-value windows; lines from turning points and the deviation; two bins in a row beyond a line are a break.
+def statuscale(values):
+    window, lines, beyond, since, status, said = [], None, 0, [], "stable", []
+    for v in values:
+        if len(window) == 20:
+            side = int(v > lines[0]) - int(v < lines[1])
+            if side == 0 or side * beyond <= 0:
+                beyond, since, status = 0, [], "stable"
+            if side:
+                beyond, since = beyond + side, since + [v]
+                if abs(beyond) >= 20:
+                    beyond, since, status = 0, [], "stable"
+                elif abs(beyond) >= 2:
+                    status = "burst" if side > 0 else "slump"
+        window = (window + [v])[-20:]
+        if len(window) == 20 and status == "stable" and beyond == 0:
+            w = np.array(window)
+            tops = [b for a, b, c in zip(w, w[1:], w[2:]) if a < b >= c] or [w.max()]
+            bottoms = [b for a, b, c in zip(w, w[1:], w[2:]) if a > b <= c] or [w.min()]
+            lines = np.mean(tops) + w.std(), np.mean(bottoms) - w.std()
+        if len(window) < 20:
+            said.append(v)
+        elif status == "stable":
+            said.append(sum(lines) / 2)
+        elif status == "burst":
+            said.append(max(np.mean(since), lines[0]))
+        else:
+            said.append(min(np.mean(since), lines[1]))
+    return said
+
+
+bursting = series(24 * 7) + 150 * (np.arange(24 * 7) % 50 >= 42)
+said = statuscale(bursting)
+print("statuscale", [round(float(said[t]), 6) for t in (19, 41, 43, 45, 52, 100, 142, 143, 167)])

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use prescale_models::neural::shipped;
+use prescale_models::neural::shipped_as;
 use prescale_tests::forecast::metrics::{Metrics, naive_error};
 use prescale_tests::forecast::protocol::Protocol;
 use prescale_tests::forecast::report::{Entry, Report};
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     for choice in choices {
         let fit = Instant::now();
         let trees = (choice == Choice::Trees).then(|| trees::fit(&traces)).transpose()?;
-        let fitted = Fitted { network: shipped(), trees };
+        let fitted = Fitted { network: shipped_as(choice.core()), trees };
         let fit_seconds = if fitted.trees.is_some() { fit.elapsed().as_secs_f64() } else { 0.0 };
         let mut entries = Vec::new();
         for trace in &traces {

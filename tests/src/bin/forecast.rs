@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, shipped};
+use prescale_models::neural::{Network, NetworkSettings, shipped_as};
 use prescale_tests::forecast::maxima::{self, Marks};
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
@@ -54,10 +54,10 @@ fn main() -> Result<()> {
     let network = match &arguments.weights {
         Some(path) => {
             let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            let network = Network::load(NetworkSettings::of(CoreKind::Gru), &bytes);
+            let network = Network::load(NetworkSettings::of(choice.core()), &bytes);
             Arc::new(network.with_context(|| format!("weights of {}", path.display()))?)
         }
-        None => shipped(),
+        None => shipped_as(choice.core()),
     };
     if arguments.maxima {
         // The trees learn values at a time ahead here, no maxima: they are refused.

@@ -1,16 +1,19 @@
 //! `cargo xtask train`: fits a pooled network to the training parts of a directory of traces.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use prescale_models::hybrid::HIDDEN;
 use prescale_models::neural::training::{Lesson, Training, TrainingSettings, score};
 use prescale_models::neural::{CoreKind, Network, NetworkSettings};
 use prescale_models::nn::{Parameters, Random};
 use prescale_tests::forecast::trace::{Trace, files};
 use prescale_tests::train::data::{Part, part};
+use prescale_tests::train::hybrid;
 use serde::Serialize;
 
 /// Fits one network to the pooled training parts of all traces of a directory and writes its weights.
@@ -26,9 +29,9 @@ struct Arguments {
     /// Where the weights go, as safetensors; what they saw goes beside them, as JSON.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What reads the series.
-    #[arg(long, default_value = "gru")]
-    core: Core,
+    /// What reads the series; `prophet_lstm` is the hybrid's network, which reads Prophet's residuals.
+    #[arg(long, default_value = "gru", value_parser = PossibleValuesParser::new(CoreKind::ALL.map(CoreKind::name).into_iter().chain([hybrid::NAME])))]
+    core: String,
     /// Steps of the optimiser.
     #[arg(long, default_value_t = 3000)]
     updates: usize,
@@ -44,12 +47,6 @@ struct Arguments {
     /// Leaves out traces whose name contains this.
     #[arg(long, value_name = "TEXT")]
     without: Vec<String>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Core {
-    Gru,
-    Lstm,
 }
 
 /// The sidecar: what the weights were made of.
@@ -77,6 +74,9 @@ fn main() -> Result<()> {
     ensure!((0.0..0.9).contains(&arguments.hold_out), "--hold-out wants a share from 0 to 0.9");
     ensure!(arguments.updates > 0, "--updates wants at least 1");
     let begin = Instant::now();
+    if arguments.core == hybrid::NAME {
+        return train_hybrid(&arguments);
+    }
     let mut parts: Vec<Part> = Vec::new();
     for path in files(&arguments.traces)? {
         let trace = Trace::read(&path)?;
@@ -96,10 +96,8 @@ fn main() -> Result<()> {
         parts.iter().map(|p| (p.lesson.len() as f64 * (1.0 - arguments.hold_out)) as usize).collect();
     let lessons: Vec<Lesson> = parts.iter().zip(&kept).map(|(p, kept)| p.lesson.until(*kept)).collect();
 
-    let kind = match arguments.core {
-        Core::Gru => CoreKind::Gru,
-        Core::Lstm => CoreKind::Lstm,
-    };
+    let named = |kind: &CoreKind| kind.name() == arguments.core;
+    let kind = CoreKind::ALL.into_iter().find(named).context("clap has checked the name")?;
     let network = Network::random(NetworkSettings::of(kind), &mut Random::new(arguments.seed));
     let held_out = |network: &Network<f32>| {
         let scores = parts.iter().zip(&kept).filter_map(|(p, kept)| score(network, &p.lesson, *kept));
@@ -150,10 +148,7 @@ fn main() -> Result<()> {
     }
     let network = training.network();
     let sidecar = Sidecar {
-        core: match arguments.core {
-            Core::Gru => "gru",
-            Core::Lstm => "lstm",
-        },
+        core: kind.name(),
         hidden: network.settings().hidden,
         parameters: network.count(),
         seed: arguments.seed,
@@ -170,9 +165,37 @@ fn main() -> Result<()> {
             })
             .collect(),
     };
-    let write = |path: &PathBuf, bytes: &[u8]| {
+    write(&arguments.out, &network.save(), &sidecar)
+}
+
+fn train_hybrid(arguments: &Arguments) -> Result<()> {
+    let mut traces = Vec::new();
+    for path in files(&arguments.traces)? {
+        let trace = Trace::read(&path)?;
+        if !arguments.without.iter().any(|text| trace.name.contains(text)) {
+            traces.push(trace);
+        }
+    }
+    let begin = Instant::now();
+    let hybrid::Trained { network, saw, loss } = hybrid::train(&traces, arguments.seed, arguments.updates)?;
+    eprintln!("{} workloads, loss {loss:.4}, {:.0} s", saw.len(), begin.elapsed().as_secs_f64());
+    let sidecar = Sidecar {
+        core: hybrid::NAME,
+        hidden: HIDDEN,
+        parameters: network.count(),
+        seed: arguments.seed,
+        updates: arguments.updates,
+        planned_updates: arguments.updates,
+        loss,
+        saw: saw.into_iter().map(|(trace, bins, until)| Saw { trace, bins, until }).collect(),
+    };
+    write(&arguments.out, &network.save(), &sidecar)
+}
+
+fn write(path: &Path, weights: &[u8], sidecar: &Sidecar) -> Result<()> {
+    let put = |path: &Path, bytes: &[u8]| {
         fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
     };
-    write(&arguments.out, &network.save())?;
-    write(&arguments.out.with_extension("json"), serde_json::to_string_pretty(&sidecar)?.as_bytes())
+    put(path, weights)?;
+    put(&path.with_extension("json"), serde_json::to_string_pretty(sidecar)?.as_bytes())
 }

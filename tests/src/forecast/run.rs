@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use prescale_models::neural::{Network, Pooled};
+use prescale_models::neural::{CoreKind, Network, Pooled};
 use prescale_models::trees::{Booster, PooledTrees};
 use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Quantiles, Target};
 
@@ -20,15 +20,15 @@ pub enum Choice {
     Cluster,
     /// One expert, with its residual quantiles and online quantile tracking.
     Single(ModelKind),
-    /// The pooled GRU with its own quantiles and online quantile tracking.
-    Gru,
+    /// A pooled network with its own quantiles and online quantile tracking.
+    Pooled(CoreKind),
     /// The trees that were fitted on all traces' training parts, with their residual quantiles and tracking.
     Trees,
 }
 
 /// What was fitted before the runs and is shared by them.
 pub struct Fitted {
-    /// The pooled network's weights.
+    /// The pooled network's weights, of [`Choice::core`]'s kind.
     pub network: Arc<Network<f32>>,
     /// The pooled trees, where they are to run.
     pub trees: Option<Arc<Booster>>,
@@ -66,8 +66,9 @@ impl Model {
 impl Choice {
     /// Every choice.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Node, Self::Cluster, Self::Gru, Self::Trees]
+        [Self::Node, Self::Cluster, Self::Trees]
             .into_iter()
+            .chain(CoreKind::ALL.map(Self::Pooled))
             .chain(ModelKind::ALL.map(Self::Single))
     }
 
@@ -77,9 +78,14 @@ impl Choice {
             Self::Node => "node",
             Self::Cluster => "cluster",
             Self::Single(kind) => kind.name(),
-            Self::Gru => "gru",
+            Self::Pooled(core) => core.name(),
             Self::Trees => ModelKind::Trees.name(),
         }
+    }
+
+    /// What reads the series in the network that it runs; that of the head where it runs none.
+    pub fn core(self) -> CoreKind {
+        if let Self::Pooled(core) = self { core } else { CoreKind::Gru }
     }
 
     pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Result<Model> {
@@ -87,7 +93,7 @@ impl Choice {
             Self::Node => Ensemble::node(grid, targets),
             Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(&fitted.network)),
             Self::Single(kind) => Ensemble::single(grid, targets, kind),
-            Self::Gru => {
+            Self::Pooled(_) => {
                 return Ok(Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets))));
             }
             Self::Trees => {

@@ -26,18 +26,26 @@ pub struct Part {
 /// # Errors
 /// If the trace has no test part.
 pub fn part(trace: Trace) -> Result<Option<Part>> {
-    let test = Protocol::of(&trace).test;
-    ensure!(test < trace.counts.len(), "{} has no test part", trace.name);
-    if test < 2 * CHUNK {
+    let (first, rates) = rates(&trace)?;
+    if rates.len() < 2 * CHUNK {
         return Ok(None);
     }
-    let seconds = f64::from(trace.step_seconds);
-    let first = test.saturating_sub(MOST_BINS);
-    // The bins from `test` on are cut off here, before anything looks at them.
-    let rates: Vec<f64> = trace.counts[first..test].iter().map(|count| count / seconds).collect();
     let grid = Grid { step_seconds: trace.step_seconds };
     let lesson = Lesson::new(grid, &targets(grid), trace.index(first), &rates);
     Ok(Some(Part { trace, first, lesson }))
+}
+
+/// The training part's newest bins in requests/s, and the first one's number.
+///
+/// # Errors
+/// If the trace has no test part.
+pub fn rates(trace: &Trace) -> Result<(usize, Vec<f64>)> {
+    let test = Protocol::of(trace).test;
+    ensure!(test < trace.counts.len(), "{} has no test part", trace.name);
+    let seconds = f64::from(trace.step_seconds);
+    let first = test.saturating_sub(MOST_BINS);
+    // The bins from `test` on are cut off here, before anything looks at them.
+    Ok((first, trace.counts[first..test].iter().map(|count| count / seconds).collect()))
 }
 
 /// What a network learns to forecast on this grid: the protocol's horizons; beyond them an hour on coarse grids, and

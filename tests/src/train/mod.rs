@@ -1,3 +1,4 @@
 //! `cargo xtask train`: traces in, a network's weights and what it saw out.
 
 pub mod data;
+pub mod hybrid;
