@@ -10,9 +10,10 @@ type Tier = (&'static str, fn() -> Result<()>);
 
 /// Runs every tier; stops at the first that fails, the minutes so far printed either way.
 pub fn run() -> Result<()> {
-    let tiers: [Tier; 6] = [
+    let tiers: [Tier; 7] = [
         ("format and lints", lints),
         ("plain tests", suite::plain),
+        ("chart", crate::chart::run),
         ("costs in instructions", crate::cost::run),
         ("kernel tests", suite::kernel),
         ("fuzzing", || suite::fuzz(30)),

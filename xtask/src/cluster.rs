@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 
 use crate::archive::{File, Image, NOBODY, sha256};
-use crate::{packages, run};
+use crate::{helm, packages, run};
 
 /// What the nodes' programs call, and openssl for the certificates.
 const PACKAGES: &[&str] = &[
@@ -27,8 +27,6 @@ const PACKAGES: &[&str] = &[
 ];
 /// The same as `k8s.io/kubernetes` in `tests/cluster/go.mod`; kubectl wants to know its own version.
 const KUBERNETES: (&str, &str, &str) = ("1", "36", "3");
-const HELM: &str = "helm.sh/helm/v4/cmd/helm";
-const HELM_VERSION: &str = "v4.3.1";
 
 /// What to do with a cluster.
 #[derive(Subcommand)]
@@ -110,13 +108,20 @@ fn call(name: &str, words: &[&str]) -> Result<()> {
     ensure!(built.success(), "`cargo {}` ended with {built}", build.join(" "));
     let mut command = Command::new(runner());
     command.args(["--name", name]).args(words);
+    if words.first() == Some(&"run") {
+        // Next to kubectl, which the runner puts there itself.
+        let helm = helm::program()?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = helm.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(paths)?);
+    }
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
     // It has said why.
     ensure!(status.success(), "`cluster {}` ended with {status}", words.first().unwrap_or(&""));
     Ok(())
 }
 
-/// The directory of the built programs (`cluster`, `helm`) and images (`pause.tar`, `server.tar`), named by everything
+/// The directory of the built program `cluster` and images (`pause.tar`, `server.tar`), named by everything
 /// that they are made from.
 pub fn programs() -> Result<PathBuf> {
     let source = run::root().join("tests/cluster");
@@ -126,8 +131,8 @@ pub fn programs() -> Result<PathBuf> {
     for file in ["go.mod", "go.sum", "main.go", "pause/main.go", "server/main.go"] {
         whole.extend(fs::read(source.join(file)).with_context(|| format!("reading tests/cluster/{file}"))?);
     }
-    whole.extend([link_flags(), HELM.into(), HELM_VERSION.into()].concat().into_bytes());
-    let directory = cache()?.join(&sha256(&whole)?[..16]);
+    whole.extend(link_flags().into_bytes());
+    let directory = run::cache("cluster")?.join(&sha256(&whole)?[..16]);
     if directory.is_dir() {
         return Ok(directory);
     }
@@ -146,12 +151,6 @@ pub fn programs() -> Result<PathBuf> {
         fs::rename(&fresh, &directory).context("putting the programs into the cache")?;
     }
     Ok(directory)
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("prescale/cluster"))
 }
 
 fn link_flags() -> String {
@@ -177,9 +176,7 @@ fn build(source: &Path, into: &Path) -> Result<()> {
         let image = Image { name, files, user: NOBODY, entrypoint: &[to], labels: &[] };
         image.write(&into.join(to.trim_start_matches('/')).with_extension("tar"))?;
     }
-    eprintln!("building Helm, about 3 minutes the first time");
-    let mut helm = go(source, &["install", "-trimpath", "-ldflags", "-s -w"]);
-    run::run(helm.env("GOBIN", into).arg(format!("{HELM}@{HELM_VERSION}")))
+    Ok(())
 }
 
 /// Go without C: everything static, and nothing compiled a second time.

@@ -2,10 +2,12 @@
 
 mod archive;
 mod build_ebpf;
+mod chart;
 mod ci;
 mod cluster;
 mod cost;
 mod e2e;
+mod helm;
 mod images;
 mod packages;
 mod programs;
@@ -40,6 +42,8 @@ enum Task {
     Cluster(cluster::Options),
     /// Test Prescale end to end in a cluster of its own, which is started and ended; `N passed, N failed` at the end.
     E2e(e2e::Options),
+    /// Check the Helm chart: linted, rendered with every pair of its switches, its alerts and queries tried.
+    Chart,
     /// Build the container images as archives in target/images: static binaries, from scratch.
     Images(images::Options),
     /// Write forecasts of traces in `evaluate.py`'s format: `--traces DIR --out FILE.csv`.
@@ -90,6 +94,7 @@ fn run_task(task: Task) -> anyhow::Result<()> {
         Task::Ci => ci::run(),
         Task::Cluster(options) => cluster::run(&options),
         Task::E2e(options) => e2e::run(&options),
+        Task::Chart => chart::run(),
         Task::Images(options) => images::run(&options),
         Task::Forecast(PassedOn { arguments }) => programs::tool("forecast", &arguments),
         Task::Train(PassedOn { arguments }) => programs::tool("train", &arguments),

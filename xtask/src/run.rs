@@ -19,6 +19,15 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
+/// The user's cache directory for `what`, made if need be: what is dear to build and does not depend on the work tree.
+pub fn cache(what: &str) -> Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let cache = cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("prescale").join(what);
+    std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    Ok(cache)
+}
+
 /// `cargo` in the workspace's root.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -1,0 +1,117 @@
+//! The Helm chart, checked without a cluster: linted, rendered with every pair of its switches, its names resolved.
+
+mod objects;
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{helm, run};
+
+/// Where the chart is, from the root.
+const CHART: &str = "deploy/helm/prescale";
+
+/// Runs every check.
+///
+/// # Errors
+/// Every complaint of the first check that has some.
+pub fn run() -> Result<()> {
+    run::run(&mut helm::command(&["lint", "--strict", "--quiet", CHART])?)?;
+    render_pairs()
+}
+
+/// Renders the chart so that every pair of its boolean values takes all four combinations, and looks at the objects.
+fn render_pairs() -> Result<()> {
+    let schema = read("values.schema.json")?;
+    let schema: Value = serde_json::from_str(&schema).context("values.schema.json is no JSON")?;
+    let mut switches = Vec::new();
+    booleans(&schema, "", &mut switches);
+    ensure!(switches.len() > 1, "values.schema.json declares {} boolean values", switches.len());
+    let rows = pairwise(switches.len());
+    for row in &rows {
+        let set: Vec<_> = switches.iter().zip(row).map(|(name, on)| format!("{name}={on}")).collect();
+        let objects = render(&set)?;
+        let complaints = objects::complaints(&objects);
+        if !complaints.is_empty() {
+            bail!("rendered with {}:\n{}", set.join(","), complaints.join("\n"));
+        }
+    }
+    eprintln!("rendered {} times: every pair of {}", rows.len(), switches.join(", "));
+    Ok(())
+}
+
+/// A file of the chart.
+fn read(file: &str) -> Result<String> {
+    fs::read_to_string(run::root().join(CHART).join(file)).with_context(|| format!("reading {CHART}/{file}"))
+}
+
+/// The objects that the chart makes of these values, each `path=value`.
+fn render(set: &[String]) -> Result<Vec<Value>> {
+    let mut command = helm::command(&["template", "release", CHART, "--namespace", "prescale", "--set"])?;
+    let output = command.arg(set.join(",")).output().context("starting helm")?;
+    ensure!(
+        output.status.success(),
+        "helm template --set {}: {}",
+        set.join(","),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).context("helm writes UTF-8")?;
+    let all: Vec<Value> = serde_saphyr::from_multiple(&text)
+        .with_context(|| format!("rendered with {}, this is no YAML:\n{text}", set.join(",")))?;
+    Ok(all.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// The dotted paths of all boolean values that a JSON schema declares.
+fn booleans(schema: &Value, path: &str, found: &mut Vec<String>) {
+    if schema["type"] == "boolean" {
+        found.push(path.to_owned());
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let dot = if path.is_empty() { "" } else { "." };
+        booleans(property, &format!("{path}{dot}{name}"), found);
+    }
+}
+
+/// Rows of `switches` booleans in which every two take all four combinations: two differ in some bit of their numbers,
+/// so a row for each bit and its complement makes them differ both ways; all off and all on do the rest.
+fn pairwise(switches: usize) -> Vec<Vec<bool>> {
+    let mut rows = vec![vec![false; switches], vec![true; switches]];
+    let bits = switches.next_power_of_two().trailing_zeros();
+    for bit in 0..bits {
+        let row: Vec<bool> = (0..switches).map(|number| number >> bit & 1 == 1).collect();
+        rows.push(row.iter().map(|on| !on).collect());
+        rows.push(row);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_two_switches_take_all_four_combinations() {
+        for switches in 2..40 {
+            let rows = pairwise(switches);
+            assert!(rows.len() <= 14);
+            for (one, other) in (0..switches).flat_map(|one| (0..one).map(move |other| (one, other))) {
+                let seen: BTreeSet<_> = rows.iter().map(|row| (row[one], row[other])).collect();
+                assert_eq!(seen.len(), 4, "{one} and {other} of {switches}");
+            }
+        }
+    }
+
+    #[test]
+    fn switches_are_found_by_the_schema() {
+        let schema = serde_json::json!({"properties": {
+            "a": {"type": "object", "properties": {"on": {"type": "boolean"}, "name": {"type": "string"}}},
+            "b": {"type": "boolean"},
+        }});
+        let mut found = Vec::new();
+        booleans(&schema, "", &mut found);
+        assert_eq!(found, ["a.on", "b"]);
+    }
+}
