@@ -187,7 +187,9 @@ impl Loop {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
-        self.parts.cluster.set_standby(!self.parts.target.leads());
+        let leads = self.parts.target.leads();
+        self.parts.metrics.leads.set(i64::from(leads));
+        self.parts.cluster.set_standby(!leads);
         let plan = self.parts.cluster.tick(now);
         self.parts.target.sustain(&plan.report);
         self.last_tick = now.mono;

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod comparison;
 pub mod control;
+pub mod errand;
 pub mod flags;
 pub mod history;
 pub mod ingest;

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub plan_violations: Counter,
     /// 1 while the target answers.
     pub target_up: Gauge,
+    /// Whether this replica may write.
+    pub leads: Gauge,
     target_errors: Family<ReasonLabel, Counter>,
     writes: Family<OutcomeLabel, Counter>,
     /// Duration of a write to the target, real seconds.
@@ -94,6 +96,7 @@ impl Default for Metrics {
             tick_seconds: Histogram::new(TICK_BUCKETS),
             plan_violations: Counter::default(),
             target_up: Gauge::default(),
+            leads: Gauge::default(),
             target_errors: Family::default(),
             writes: Family::default(),
             write_seconds: Histogram::new(WRITE_BUCKETS),
@@ -147,6 +150,11 @@ impl Metrics {
             "prescale_aggregator_plan_violations",
             "Rules that finished plans broke; such a plan is refused, and more than 0 is a mistake of ours",
             self.plan_violations.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_leads",
+            "1 while this replica may write: it holds the Lease, or the target needs none",
+            self.leads.clone(),
         );
         registry.register(
             "prescale_aggregator_target_up",

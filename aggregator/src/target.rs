@@ -8,6 +8,7 @@ use prescale_core::world::WorkloadState;
 use prescale_shell::client::{Client, Failure};
 use thiserror::Error;
 
+pub use kubernetes::restore_floors;
 pub use local::World;
 
 /// Workloads that one aggregator takes on (DESIGN.md, "Numbers to beat": 10,000 planned on one core).

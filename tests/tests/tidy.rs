@@ -297,7 +297,9 @@ fn documented_flags_exist() {
     documents.push(root().join("ARCHITECTURE.md"));
     // Flags of programs that are not ours.
     let foreign: BTreeSet<&str> = [
+        "--create-namespace",
         "--h1",
+        "--no-hooks",
         "--release",
         "--tool",
         "--include-ignored",
@@ -322,4 +324,74 @@ fn documented_flags_exist() {
         }
     }
     assert_none(&complaints);
+}
+
+/// What the chart shows and alarms on.
+fn monitoring() -> String {
+    let chart = root().join("deploy/helm/prescale");
+    let dashboards = files(&chart.join("dashboards"), ".json");
+    assert!(!dashboards.is_empty(), "no dashboard found: this looks in the wrong place");
+    dashboards.iter().map(|path| text(path)).collect::<String>() + &text(&chart.join("alerts/rules.yaml"))
+}
+
+#[test]
+fn dashboards_and_alerts_ask_for_metrics_that_exist() {
+    let documented = metric_names(&text(&root().join("docs/metrics.md")));
+    let known: BTreeSet<&str> = documented.iter().map(String::as_str).collect();
+    let mut complaints = Vec::new();
+    for word in monitoring().split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        // What a histogram consists of is documented under its name.
+        let bare =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+        if word.starts_with("prescale_") && !known.contains(word) && !known.contains(bare) {
+            complaints.push(format!(
+                "a dashboard or an alert asks for {word}, which docs/metrics.md does not know"
+            ));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn dashboards_and_alerts_name_reasons_that_exist() {
+    use prescale_core::plan::{Gate, Limiter};
+    let limiters = Limiter::ORDER.iter().map(|limiter| limiter.name());
+    let known: Vec<&str> = limiters.chain(Gate::ALL.iter().map(|gate| gate.name())).collect();
+    // As in `reason=~"data_.+|no_forecast"`, its quotes escaped in a dashboard.
+    let monitoring = monitoring().replace('\\', "");
+    let matchers: Vec<&str> = ["reason=\"", "reason=~\"", "reason!=\""]
+        .iter()
+        .flat_map(|form| monitoring.split(form).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(matchers.len() > 5, "few reasons found: this looks in the wrong place: {matchers:?}");
+    let mut complaints = Vec::new();
+    for reason in matchers.iter().flat_map(|matcher| matcher.split('|')) {
+        let found = match reason.strip_suffix(".+") {
+            Some(start) => known.iter().any(|name| name.starts_with(start)),
+            None => known.contains(&reason),
+        };
+        if !found {
+            complaints
+                .push(format!("a dashboard or an alert waits for the reason {reason}, which does not exist"));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn the_sample_is_annotated_as_the_code_reads_it() {
+    let mut found = 0;
+    for path in files(&root().join("deploy/sample"), ".yaml") {
+        let text = text(&path);
+        let lines = text.lines().map(str::trim).filter_map(|line| line.split_once(": "));
+        let own: Vec<(&str, &str)> = lines
+            .filter(|(key, _)| key.starts_with("prescale.dev/"))
+            .map(|(key, value)| (key, value.trim_matches('"')))
+            .collect();
+        found += own.len();
+        let said = prescale_core::annotations::read(own);
+        assert!(said.problems.is_empty(), "{}: {:?}", path.display(), said.problems);
+    }
+    assert!(found >= 5, "{found} annotations found");
 }

@@ -1,8 +1,11 @@
-//! The Helm chart, checked without a cluster: linted, rendered with every pair of its switches, its names resolved.
+//! The Helm chart, checked without a cluster: linted, rendered with every pair of its switches, its names resolved,
+//! its alerts and queries tried.
 
+mod alerts;
 mod objects;
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -18,7 +21,9 @@ const CHART: &str = "deploy/helm/prescale";
 /// Every complaint of the first check that has some.
 pub fn run() -> Result<()> {
     run::run(&mut helm::command(&["lint", "--strict", "--quiet", CHART])?)?;
-    render_pairs()
+    render_pairs()?;
+    alerts::check(&run::root().join(CHART))?;
+    sample()
 }
 
 /// Renders the chart so that every pair of its boolean values takes all four combinations, and looks at the objects.
@@ -38,6 +43,26 @@ fn render_pairs() -> Result<()> {
         }
     }
     eprintln!("rendered {} times: every pair of {}", rows.len(), switches.join(", "));
+    Ok(())
+}
+
+/// The sample application: its program's tests, its objects' names.
+fn sample() -> Result<()> {
+    let sample = run::root().join("deploy/sample");
+    for words in [["vet", "./..."], ["test", "./..."]] {
+        run::run(Command::new("go").current_dir(sample.join("app")).args(words))?;
+    }
+    let kustomization = fs::read_to_string(sample.join("kustomization.yaml")).context("deploy/sample")?;
+    let kustomization: Value = serde_saphyr::from_str(&kustomization).context("kustomization.yaml")?;
+    let mut objects: Vec<Value> = Vec::new();
+    for file in kustomization["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let text = fs::read_to_string(sample.join(file)).with_context(|| format!("deploy/sample/{file}"))?;
+        let all: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| file.to_owned())?;
+        objects.extend(all);
+    }
+    ensure!(!objects.is_empty(), "deploy/sample has no objects");
+    let complaints = objects::complaints(&objects);
+    ensure!(complaints.is_empty(), "deploy/sample:\n{}", complaints.join("\n"));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The target of a cluster: watches what opted in, writes `/scale` and scalers' minimums while it holds the Lease.
 //!
 //! `objects` reads the API's objects, `model` puts them together (both without network), `watches` feeds it, `writes`
-//! carries decisions out at `pace`, `candidate` holds the Lease by the rules of `lease`.
+//! carries decisions out at `pace`, `candidate` holds the Lease by the rules of `lease`; `restore` undoes floors at the end.
 
 mod candidate;
 mod lease;
@@ -10,6 +10,7 @@ mod model;
 mod model_tests;
 mod objects;
 mod pace;
+mod restore;
 mod shared;
 mod watches;
 mod writes;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{TargetError, World};
+pub use restore::restore_floors;
 use shared::Shared;
 
 /// A world waits for a change for so long, as the local target's does.
@@ -48,21 +50,29 @@ impl std::fmt::Debug for Kubernetes {
     }
 }
 
+/// A way to the cluster of KUBECONFIG, of `~/.kube/config`, or the one that this runs in.
+///
+/// # Errors
+/// When there is no configuration or it can't be used.
+async fn connect() -> anyhow::Result<Shared> {
+    let config = Config::infer().await.context(
+        "found no cluster: neither KUBECONFIG nor ~/.kube/config names one, and this is no pod with a token",
+    )?;
+    let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
+    let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    // A pod's name is unique; outside of one two processes may share a machine.
+    let name = format!("{}-{}", host.unwrap_or_else(|_| "aggregator".into()), std::process::id());
+    let client = Client::try_from(config).context("can't use the cluster's configuration")?;
+    Ok(Shared::new(client, name, namespace))
+}
+
 impl Kubernetes {
-    /// The cluster of KUBECONFIG, of `~/.kube/config`, or the one that this runs in; starts to watch it.
+    /// Starts to watch the cluster.
     ///
     /// # Errors
-    /// When there is no configuration or it can't be used.
+    /// As [`connect`].
     pub(super) async fn start() -> anyhow::Result<Self> {
-        let config = Config::infer().await.context(
-            "found no cluster: neither KUBECONFIG nor ~/.kube/config names one, and this is no pod with a token",
-        )?;
-        let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
-        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
-        // A pod's name is unique; outside of one two processes may share a machine.
-        let name = format!("{}-{}", host.unwrap_or_else(|_| "aggregator".into()), std::process::id());
-        let client = Client::try_from(config).context("can't use the cluster's configuration")?;
-        let shared = Arc::new(Shared::new(client, name, namespace));
+        let shared = Arc::new(connect().await?);
         watches::start(&shared);
         let candidate = tokio::spawn(candidate::run(Arc::clone(&shared)));
         tokio::spawn(chores(Arc::clone(&shared)));

@@ -151,7 +151,9 @@ fn pods(objects: &[Value], object: &Value, template: &Value, complain: &mut impl
         complain(format!("the Service {service} is not there"));
     }
     let account = text(template, "/spec/serviceAccountName");
-    if !exists(objects, "ServiceAccount", account) {
+    // Without one of its own a pod has the namespace's, and then no token of it.
+    let tokenless = account.is_empty() && template["spec"]["automountServiceAccountToken"] == false;
+    if !tokenless && !exists(objects, "ServiceAccount", account) {
         complain(format!("the ServiceAccount `{account}` is not there"));
     }
     for host in ["hostNetwork", "hostPID", "hostIPC"] {

@@ -110,7 +110,7 @@ async fn patch_scale(shared: &Shared, key: &Key, patch: &serde_json::Value) -> R
 }
 
 /// Writes a scaler's minimum and our annotation on it; `None` takes either away.
-async fn minimum(
+pub(super) async fn minimum(
     shared: &Shared,
     scaler: &ScalerKey,
     facts: &ScalerFacts,

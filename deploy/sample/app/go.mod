@@ -1,0 +1,3 @@
+module prescale.dev/sample
+
+go 1.26
