@@ -112,6 +112,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 pub fn closing(runs: &[Run]) -> Vec<String> {
     let mut paragraphs = vec![format!("\n{}", table(runs))];
     paragraphs.extend(verdicts(runs));
+    paragraphs.extend(at_equal_cost(runs));
     paragraphs.extend(doubts(runs));
     paragraphs
 }
@@ -232,6 +233,32 @@ fn verdict(ours: &Run, rival: &Run) -> String {
     )
 }
 
+/// Shares below this are one and the same on a logarithmic line: a handful of requests in a run.
+const LEAST_SHARE: f64 = 1e-4;
+
+/// What the HPA has at Prescale's cost, on the line between the two of its targets that lie to either side: slow shares
+/// differ by factors, so the line is straight in their logarithm. Nothing where Prescale lies beyond the tried targets.
+fn at_equal_cost(runs: &[Run]) -> Option<String> {
+    let ours = runs.iter().find(|run| run.policy == Policy::Prescale)?;
+    let mut rivals: Vec<&Run> = runs.iter().filter(|run| matches!(run.policy, Policy::Hpa(_))).collect();
+    rivals.sort_by(|a, b| a.replica_seconds.total_cmp(&b.replica_seconds));
+    let between =
+        |pair: &&[&Run]| (pair[0].replica_seconds..pair[1].replica_seconds).contains(&ours.replica_seconds);
+    let pair = rivals.windows(2).find(between)?;
+    let (cheap, dear) = (pair[0], pair[1]);
+    let share = |run: &Run| run.totals.slow_share.max(LEAST_SHARE);
+    let way = (ours.replica_seconds - cheap.replica_seconds) / (dear.replica_seconds - cheap.replica_seconds);
+    let theirs = share(cheap) * (share(dear) / share(cheap)).powf(way);
+    Some(format!(
+        "at Prescale's cost the HPA's line from {} to {} has {:.2} % of requests slow, Prescale {:.2} %: {:.1} times as many",
+        cheap.policy,
+        dear.policy,
+        theirs * 100.0,
+        ours.totals.slow_share * 100.0,
+        theirs / share(ours)
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +290,25 @@ mod tests {
         assert!(says((0.01, 900.0), (0.02, 1000.0)).contains("Prescale wins"));
         assert!(says((0.01, 1100.0), (0.02, 1000.0)).contains("Prescale is faster and costs more"));
         assert!(says((0.01, 1000.0), (0.011, 1005.0)).contains("no difference"));
+    }
+
+    #[test]
+    fn equal_cost_is_compared_on_the_line_between_two_targets() {
+        let says = |cost: f64, slow: f64| {
+            at_equal_cost(&[
+                run(Policy::Prescale, slow, cost),
+                run(Policy::Hpa(50), 0.0001, 1500.0),
+                run(Policy::Hpa(80), 0.01, 1000.0),
+            ])
+        };
+        assert!(
+            says(1250.0, 0.002).unwrap().contains("has 0.10 % of requests slow, Prescale 0.20 %: 0.5 times")
+        );
+        assert!(
+            says(1000.0, 0.005).unwrap().contains("has 1.00 % of requests slow, Prescale 0.50 %: 2.0 times")
+        );
+        assert_eq!(says(1600.0, 0.0), None);
+        assert_eq!(says(900.0, 0.0), None);
     }
 
     #[test]
