@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use prescale_core::wire::{MAX_NAME_BYTES, MAX_PODS};
 use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
+use prescale_shell::tls::TrustArgs;
 
 /// The object's name beside the agent's own binary, where an image and `--object`'s default have it.
 const OBJECT_NAME: &str = "prescale-agent.o";
@@ -23,14 +24,18 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     pub node: String,
 
-    /// An aggregator, as http://host:port; once for each. The first that answers gives the watch list; reports go to
-    /// all, or to the replicas that an aggregator names in its replies
+    /// An aggregator, as https://host:port, or http:// on loopback; once for each. The first that answers gives the watch
+    /// list; reports go to all, or to the replicas that an aggregator names in its replies
     #[arg(long, value_name = "ADDRESS", required = true, num_args = 1..)]
     pub aggregator: Vec<String>,
 
     /// File with the token that the aggregator wants to see; read anew for each request
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: TrustArgs,
 
     /// The compiled kernel programs (`cargo xtask build-ebpf`) [default: prescale-agent.o beside this binary]
     #[arg(long, value_name = "FILE")]

@@ -55,6 +55,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::ServerError => "server_error",
             Self::NoReply(Failure::Connect) => "no_connection",
+            Self::NoReply(Failure::Tls(_)) => "tls",
             Self::NoReply(Failure::TimedOut) => "timed_out",
             Self::NoReply(Failure::Broken) => "broken",
             Self::NoReply(Failure::TooLarge) => "too_large",

@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use prescale_core::wire::{MAX_REPLICAS_TO_PUSH_TO, ReportReply};
 use prescale_shell::backoff::Backoff;
-use prescale_shell::client::{Client, Limits, said};
+use prescale_shell::client::{Access, Client, Limits, said};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{Method, PROTOBUF};
-use prescale_shell::token::TokenFile;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -41,7 +40,7 @@ struct Outgoing {
 /// The aggregators that reports go to.
 pub struct Fleet {
     configured: Vec<String>,
-    token: Option<TokenFile>,
+    access: Access,
     clock: Clock,
     node: String,
     shared: Arc<Shared>,
@@ -63,10 +62,10 @@ impl Fleet {
     /// Pushes to `configured` until a reply names replicas.
     ///
     /// # Errors
-    /// When one of the addresses is none.
+    /// When one of the addresses is none, or `access` does not allow it.
     pub fn new(
         configured: &[String],
-        token: Option<TokenFile>,
+        access: Access,
         clock: Clock,
         node: &str,
         shared: Arc<Shared>,
@@ -75,7 +74,7 @@ impl Fleet {
         let (named, replies) = mpsc::channel(MAX_REPLICAS_TO_PUSH_TO);
         let mut fleet = Self {
             configured: configured.to_vec(),
-            token,
+            access,
             clock,
             node: node.to_owned(),
             shared,
@@ -132,7 +131,7 @@ impl Fleet {
 
     fn start(&mut self, address: &str) -> anyhow::Result<()> {
         let limits = Limits { reply: REPLY, reply_bytes: REPLY_BYTES, ..Limits::default() };
-        let client = Client::new(address, limits)?.with_token(self.token.clone());
+        let client = Client::with_access(address, limits, &self.access)?;
         let failures = Arc::new(AtomicU32::new(0));
         let (stop, stopped) = watch::channel(());
         let task = Task {

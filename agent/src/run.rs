@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use prescale_core::node::{Node, NodeSettings, OwnUse};
 use prescale_core::wire::NodeReport;
+use prescale_shell::client::Access;
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{Request, Response, not_found};
 use prescale_shell::server::{self, Limits};
@@ -37,6 +38,7 @@ const LAST_REPORT: Duration = Duration::from_secs(2);
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let clock = args.clock.start();
     let token = args.token_file.clone().map(TokenFile::open).transpose()?;
+    let access = Access { token, trust: args.trust.open(&args.aggregator)? };
     let root = cgroup::root(args.cgroup_root.as_deref())?;
     let object = args.object()?;
     let boot_id =
@@ -47,8 +49,8 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         agent_start: clock.now().wall,
     };
     let shared = Arc::new(Shared::new(clock, Node::new(settings)));
-    let fleet = Fleet::new(&args.aggregator, token.clone(), clock, &args.node, Arc::clone(&shared))?;
-    let watcher = Watcher::new(&args.aggregator, token, clock, &args.node, Arc::clone(&shared))?;
+    let watcher = Watcher::new(&args.aggregator, &access, clock, &args.node, Arc::clone(&shared))?;
+    let fleet = Fleet::new(&args.aggregator, access, clock, &args.node, Arc::clone(&shared))?;
     let listener = server::bind(args.listen).await?;
     let max_pods = usize::from(args.max_pods);
     let kernel = Kernel::load(&object, max_pods)?;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use prescale_core::wire::{MAX_BODY_BYTES, WatchList};
 use prescale_shell::backoff::Backoff;
-use prescale_shell::client::{Client, Limits, said};
+use prescale_shell::client::{Access, Client, Limits, said};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{StatusCode, percent_encode};
-use prescale_shell::token::TokenFile;
 use tokio::sync::mpsc;
 
 use crate::metrics::Outcome;
@@ -36,10 +35,10 @@ impl Watcher {
     /// Asks `aggregators`, the first first.
     ///
     /// # Errors
-    /// When one of the addresses is none.
+    /// When one of the addresses is none, or `access` does not allow it.
     pub fn new(
         aggregators: &[String],
-        token: Option<TokenFile>,
+        access: &Access,
         clock: Clock,
         node: &str,
         shared: Arc<Shared>,
@@ -47,7 +46,7 @@ impl Watcher {
         let limits = Limits { reply_bytes: MAX_BODY_BYTES, ..Limits::default() };
         let clients = aggregators
             .iter()
-            .map(|address| Ok(Client::new(address, limits)?.with_token(token.clone())))
+            .map(|address| Client::with_access(address, limits, access))
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { clients, node: node.to_owned(), clock, shared })
     }

@@ -1,4 +1,4 @@
-//! Every path of the aggregator's one listener: the agents' door, the JSON API, the page, metrics and probes.
+//! Every path of the aggregator: the agents' door, the JSON API, the page, metrics and probes, and which door has which.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,11 @@ use prescale_core::view;
 use prescale_core::world::WorkloadId;
 use prescale_shell::admin;
 use prescale_shell::http::{
-    Method, Parts, Request, Response, StatusCode, json, method_not_allowed, not_found, query, segments, text,
+    Method, Parts, Request, Response, StatusCode, header, json, method_not_allowed, not_found, query, secret,
+    segments, text,
 };
 use prescale_shell::server::{Handler, Limits};
+use prescale_shell::token::TokenFile;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -18,6 +20,28 @@ use crate::control::{Ask, Overloaded, TargetHealth};
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::page;
+
+/// One door of the aggregator: all of them ask the same loop.
+#[derive(Debug)]
+pub struct Door {
+    /// What answers.
+    pub api: Arc<Api>,
+    /// Whether agents come in here.
+    pub agents: bool,
+    /// Who sees the page and the JSON API here.
+    pub page: PageAccess,
+}
+
+/// Who sees the page and the JSON API.
+#[derive(Debug)]
+pub enum PageAccess {
+    /// Whoever reaches the door.
+    Open,
+    /// Who knows the secret.
+    Secret(TokenFile),
+    /// Nobody: they are at another door.
+    Elsewhere,
+}
 
 /// Answers everything.
 #[derive(Debug)]
@@ -63,12 +87,51 @@ struct TargetView<'a> {
     reason: Option<String>,
 }
 
-impl Handler for Api {
+impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Response> {
-        self.ingest.admit(head, &self.metrics)
+        match head.uri.path() {
+            ingest::REPORTS | ingest::WATCH if self.agents => self.api.ingest.admit(head, &self.api.metrics),
+            ingest::REPORTS | ingest::WATCH => Err(not_found()),
+            "/metrics" | "/healthz" | "/readyz" => Ok(()),
+            _ => self.page.judge(head),
+        }
     }
 
     async fn handle(&self, request: Request) -> Response {
+        self.api.answer(request).await
+    }
+}
+
+impl PageAccess {
+    #[allow(clippy::result_large_err, reason = "as Handler::admit")]
+    fn judge(&self, head: &Parts) -> Result<(), Response> {
+        let file = match self {
+            Self::Open => return Ok(()),
+            Self::Elsewhere => {
+                let sentence =
+                    "the page and the API are on this pod's loopback only: use kubectl port-forward";
+                return Err(text(StatusCode::NOT_FOUND, sentence));
+            }
+            Self::Secret(file) => file,
+        };
+        match file.read() {
+            Ok(ours) if secret(&head.headers).is_some_and(|theirs| ours.matches(&theirs)) => Ok(()),
+            Ok(_) => {
+                let mut response = text(StatusCode::UNAUTHORIZED, "the page and the API want a secret");
+                let ask = header::HeaderValue::from_static("Basic realm=\"prescale\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+                Err(response)
+            }
+            Err(error) => {
+                tracing::error!("nobody can see the page: {error:#}");
+                Err(text(StatusCode::SERVICE_UNAVAILABLE, "the aggregator can't read the page's secret"))
+            }
+        }
+    }
+}
+
+impl Api {
+    async fn answer(&self, request: Request) -> Response {
         let path = request.uri().path();
         match path {
             ingest::REPORTS => return self.ingest.report(&request, &self.metrics).await,
@@ -97,9 +160,7 @@ impl Handler for Api {
             _ => not_found(),
         }
     }
-}
 
-impl Api {
     /// Ready once the target has said what exists. A target that goes away later takes nothing from that: agents
     /// must go on reporting, and a Service would send them to an aggregator that is ready.
     fn ready(&self) -> admin::Readiness {

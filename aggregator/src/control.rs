@@ -301,6 +301,9 @@ impl Loop {
             Ask::Report(report, reply) => {
                 let accepted = cluster.report(now, &report);
                 let burst = accepted.as_ref().is_ok_and(|it| it.burst);
+                if let Ok(accepted) = &accepted {
+                    self.parts.metrics.pods_ignored(accepted);
+                }
                 let _ = reply.send(accepted.map(drop));
                 if burst && now.mono.seconds_since(self.last_tick) >= BURST_TICK_SECONDS {
                     self.tick();

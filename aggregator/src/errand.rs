@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use prescale_shell::client::{Client, Limits, said};
+use prescale_shell::client::{Access, Client, Limits, said};
 use prescale_shell::log::LogArgs;
+use prescale_shell::tls::TrustArgs;
 
 use crate::target;
 
@@ -13,9 +14,12 @@ use crate::target;
 pub enum Errand {
     /// Ask aggregators whether they are ready and hear from every agent; waits for it, a minute at most
     Check {
-        /// Each a running aggregator: `http://HOST:PORT`
+        /// Each a running aggregator: `https://HOST:PORT`, or `http://`
         #[arg(required = true, value_name = "URL")]
         aggregators: Vec<String>,
+        /// Whom to believe.
+        #[command(flatten)]
+        trust: TrustArgs,
         /// The log.
         #[command(flatten)]
         log: LogArgs,
@@ -45,11 +49,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What is wrong, in one sentence each.
 pub async fn run(errand: Errand) -> anyhow::Result<()> {
     match errand {
-        Errand::Check { aggregators, log } => {
+        Errand::Check { aggregators, trust, log } => {
             log.start();
+            let access = Access { token: None, trust: trust.open(&aggregators)? };
             let deadline = Instant::now() + PATIENCE;
             for aggregator in &aggregators {
-                let client = Client::new(aggregator, Limits::default())?;
+                let client = Client::with_access(aggregator, Limits::default(), &access)?;
                 let found = wait(&client, deadline).await.with_context(|| aggregator.clone())?;
                 tracing::info!("{aggregator}: {found}");
             }

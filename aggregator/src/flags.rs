@@ -14,7 +14,7 @@ use crate::target::TargetAddress;
 #[command(
     name = "prescale-aggregator",
     version,
-    after_help = "The page is at http://LISTEN/, the JSON API at /api/v1/workloads, Prometheus metrics at /metrics,\n\
+    after_help = "The page is at /, the JSON API at /api/v1/workloads, Prometheus metrics at /metrics,\n\
         probes at /healthz and /readyz. Agents report to /v1/reports and take their watch list from /v1/watch.\n\
         SIGTERM stops it: what is in flight is answered first; a second one ends it at once."
 )]
@@ -34,6 +34,25 @@ pub struct Flags {
     /// is asked about each, and an agent may only report its own node
     #[arg(long, value_name = "NAMESPACE:NAME", conflicts_with = "token_file", value_parser = account)]
     pub review_tokens_of: Option<String>,
+    /// The certificate that agents see (PEM, a chain with our own first): --listen then speaks TLS only. Read anew when
+    /// the file changes; connections go on
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Take reports and tokens unencrypted on a --listen that is not loopback: only where the network itself is trusted
+    /// or encrypts
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub allow_plain_http: bool,
+    /// Where people find the page and the JSON API, in plain HTTP: a loopback address, which a port-forward reaches.
+    /// Without it they are on --listen
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "page_token_file")]
+    pub page_listen: Option<SocketAddr>,
+    /// The secret that the page and the JSON API want on --listen: a browser asks for it as a password (any name will
+    /// do), programs send it as `authorization: Bearer`; read anew for each request
+    #[arg(long, value_name = "FILE")]
+    pub page_token_file: Option<PathBuf>,
     /// Load from before our time, imported before the first plan: CSV with the line
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
@@ -59,6 +78,23 @@ impl Flags {
             bail!(
                 "--listen {} without --token-file or --review-tokens-of would take reports from anyone: give one, or a \
                  loopback address",
+                self.listen
+            );
+        }
+        if self.tls_cert.is_none() && !self.allow_plain_http && !self.listen.ip().is_loopback() {
+            bail!(
+                "--listen {} without --tls-cert and --tls-key would take tokens unencrypted: give both, or allow it by \
+                 --allow-plain-http",
+                self.listen
+            );
+        }
+        if let Some(page) = self.page_listen.filter(|it| !it.ip().is_loopback()) {
+            bail!("--page-listen {page} would show the page to anyone: give a loopback address");
+        }
+        if self.page_listen.is_none() && self.page_token_file.is_none() && !self.listen.ip().is_loopback() {
+            bail!(
+                "--listen {} would show the page and the API to anyone: give --page-listen 127.0.0.1:8081 or \
+                 --page-token-file",
                 self.listen
             );
         }
@@ -102,7 +138,7 @@ mod tests {
         assert!(
             flags("--clock-speed 60").unwrap().check().unwrap_err().to_string().contains("--clock-speed")
         );
-        assert!(flags("--listen 0.0.0.0:8080 --review-tokens-of a:b").unwrap().check().is_ok());
+        assert!(flags("--listen 127.0.0.1:8080 --review-tokens-of a:b").unwrap().check().is_ok());
         assert!(flags("--review-tokens-of a").is_err());
         assert!(flags("--review-tokens-of a:b --token-file f").is_err());
     }
@@ -114,5 +150,34 @@ mod tests {
         assert!(flags("127.0.0.1:8080").check().is_ok());
         assert!(flags("[::1]:8080").check().is_ok());
         assert!(flags("0.0.0.0:8080").check().unwrap_err().to_string().contains("--token-file"));
+    }
+
+    #[test]
+    fn the_page_is_on_loopback_or_behind_a_secret() {
+        let flags = |more: &str| {
+            let open = "--target kubernetes --review-tokens-of a:b --allow-plain-http --listen 0.0.0.0:8080";
+            parse(&format!("aggregator {open} {more}"))
+        };
+        assert!(flags("").unwrap().check().unwrap_err().to_string().contains("--page-token-file"));
+        assert!(flags("--page-token-file f").unwrap().check().is_ok());
+        assert!(flags("--page-listen [::1]:8081").unwrap().check().is_ok());
+        let open = flags("--page-listen 0.0.0.0:8081").unwrap().check().unwrap_err().to_string();
+        assert!(open.contains("loopback"), "{open}");
+        assert!(flags("--page-listen 127.0.0.1:8081 --page-token-file f").is_err());
+    }
+
+    #[test]
+    fn what_leaves_the_machine_is_encrypted_or_said_to_be_plain() {
+        let page = "--page-listen 127.0.0.1:8081";
+        let flags = |more: &str| {
+            parse(&format!("aggregator --target kubernetes --review-tokens-of a:b {page} {more}"))
+        };
+        let open = "--listen 0.0.0.0:8080";
+        assert!(flags(open).unwrap().check().unwrap_err().to_string().contains("--allow-plain-http"));
+        assert!(flags(&format!("{open} --allow-plain-http")).unwrap().check().is_ok());
+        assert!(flags(&format!("{open} --tls-cert c --tls-key k")).unwrap().check().is_ok());
+        assert!(flags("--tls-cert c").unwrap_err().to_string().contains("--tls-key"));
+        assert!(flags("--tls-key k").unwrap_err().to_string().contains("--tls-cert"));
+        assert!(flags("--tls-cert c --tls-key k --allow-plain-http").is_err());
     }
 }

@@ -21,11 +21,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prescale_core::cluster::{Cluster, ClusterSettings};
 use prescale_shell::clock::Clock;
-use prescale_shell::server::{bind, serve};
+use prescale_shell::server::{self, bind, serve};
 use prescale_shell::signals::Shutdown;
+use prescale_shell::tls::Identity;
 use prescale_shell::token::TokenFile;
 
-use api::Api;
+use api::{Api, Door, PageAccess};
 use comparison::Comparison;
 use control::{Parts, Running};
 use flags::Flags;
@@ -41,13 +42,24 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     flags.check()?;
     let shutdown = Shutdown::on_signals()?;
     let token = flags.token_file.map(TokenFile::open).transpose()?;
+    let identity = match (flags.tls_cert, flags.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity::open(certificate, key).context("--tls-cert and --tls-key")?)
+        }
+        _ => None,
+    };
     let reviewer = match &flags.review_tokens_of {
         Some(account) => Some(review::Reviewer::new(account).await?),
         None => None,
     };
     let target = Arc::new(Target::new(&flags.target).await?);
     let clock = flags.clock.start();
+    let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let listener = bind(flags.listen).await?;
+    let page_listener = match flags.page_listen {
+        Some(page) => Some(bind(page).await?),
+        None => None,
+    };
     let address = listener.local_addr().context("can't tell where it listens")?;
 
     let mut cluster =
@@ -59,19 +71,46 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let parts = Parts { cluster, clock, target: Arc::clone(&target), metrics: Arc::clone(&metrics) };
     let (Running { control, lists, target: health }, control_loop) = control::start(parts, shutdown.clone());
-    let api = Api {
+    let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,
         target: health,
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
+    });
+    let page = match (&page_listener, page_token) {
+        (Some(_), _) => PageAccess::Elsewhere,
+        (None, Some(secret)) => PageAccess::Secret(secret),
+        (None, None) => PageAccess::Open,
     };
-    tracing::info!(
-        "listening on http://{address} for agents, people and Prometheus; scaling {}",
-        flags.target
-    );
-    // The server drops the last way to the loop when it ends; that ends the loop.
-    serve(listener, api, api::limits(), shutdown).await;
+    let agents = Door { api: Arc::clone(&api), agents: true, page };
+    let people = Door { api, agents: false, page: PageAccess::Open };
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    match page_listener
+        .as_ref()
+        .map(|it| it.local_addr())
+        .transpose()
+        .context("can't tell where it listens")?
+    {
+        None => tracing::info!(
+            "listening on {scheme}://{address} for agents, people and Prometheus; scaling {}",
+            flags.target
+        ),
+        Some(page) => tracing::info!(
+            "listening on {scheme}://{address} for agents and Prometheus, on http://{page} for people; scaling {}",
+            flags.target
+        ),
+    }
+    let serve_people = async {
+        if let Some(listener) = page_listener {
+            serve(listener, people, server::Limits::default(), shutdown.clone()).await;
+        } else {
+            drop(people);
+        }
+    };
+    // The servers drop the last ways to the loop when they end; that ends the loop.
+    let door = server::Door::new(listener, identity);
+    tokio::join!(serve(door, agents, api::limits(), shutdown.clone()), serve_people);
     control_loop.await.context("the control loop failed")?;
     target.close().await;
     tracing::info!("stopped");

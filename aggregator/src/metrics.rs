@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prescale_core::cluster::Accepted;
 use prescale_core::plan::Decision;
 use prescale_core::world::WorkloadId;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -31,6 +32,7 @@ pub struct Metrics {
     /// Reports taken in.
     pub reports_accepted: Counter,
     reports_refused: Family<ReasonLabel, Counter>,
+    pods_ignored: Family<ReasonLabel, Counter>,
     /// Long polls for watch lists that wait.
     pub watches_waiting: Gauge,
     /// Duration of a tick, real seconds.
@@ -92,6 +94,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             reports_accepted: Counter::default(),
             reports_refused: Family::default(),
+            pods_ignored: Family::default(),
             watches_waiting: Gauge::default(),
             tick_seconds: Histogram::new(TICK_BUCKETS),
             plan_violations: Counter::default(),
@@ -108,6 +111,9 @@ impl Default for Metrics {
         it.register();
         for refusal in Refusal::ALL {
             it.reports_refused.get_or_create(&ReasonLabel { reason: Name(refusal.name()) }).inc_by(0);
+        }
+        for reason in [UNKNOWN, IMPOSSIBLE] {
+            it.pods_ignored.get_or_create(&ReasonLabel { reason: Name(reason) }).inc_by(0);
         }
         for reason in TargetError::NAMES {
             it.target_errors.get_or_create(&ReasonLabel { reason: Name(reason) }).inc_by(0);
@@ -135,6 +141,11 @@ impl Metrics {
             "prescale_aggregator_reports_refused",
             "Reports of agents refused, by reason",
             self.reports_refused.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_report_pods_ignored",
+            "Pods in reports that were taken, whose counters were not, by reason",
+            self.pods_ignored.clone(),
         );
         registry.register(
             "prescale_aggregator_watches_waiting",
@@ -199,6 +210,13 @@ impl Metrics {
         self.reports_refused.get_or_create(&ReasonLabel { reason: Name(refusal.name()) }).inc();
     }
 
+    /// A report was taken, and what it says of some pods was not.
+    pub fn pods_ignored(&self, accepted: &Accepted) {
+        for (reason, count) in [(UNKNOWN, accepted.unknown), (IMPOSSIBLE, accepted.impossible)] {
+            self.pods_ignored.get_or_create(&ReasonLabel { reason: Name(reason) }).inc_by(count as u64);
+        }
+    }
+
     /// The target gave no world.
     pub fn target_failed(&self, error: &TargetError) {
         self.target_up.set(0);
@@ -239,3 +257,6 @@ impl Metrics {
 }
 
 const APPLIED: &str = "applied";
+/// Why what a report says of a pod is not taken.
+const UNKNOWN: &str = "unknown";
+const IMPOSSIBLE: &str = "impossible";

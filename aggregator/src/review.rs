@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::{Api, PostParams};
 use kube::{Client, Config};
+use prescale_shell::http::base64;
 
 /// The audience of the agents' projected tokens.
 pub const AUDIENCE: &str = "prescale";
@@ -129,32 +130,9 @@ fn verdict(user: &str, status: &TokenReviewStatus) -> Verdict {
 
 /// How long a token lasts by its own words (`exp`), which the API server has found true; `None` when they can't be read.
 fn expires_in(token: &str) -> Option<Duration> {
-    let claims: serde_json::Value = serde_json::from_slice(&base64_url(token.split('.').nth(1)?)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&base64(token.split('.').nth(1)?)?).ok()?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Duration::from_secs(claims.get("exp")?.as_u64()?).saturating_sub(now))
-}
-
-/// RFC 4648, section 5, without padding, as in tokens.
-fn base64_url(text: &str) -> Option<Vec<u8>> {
-    let (mut bits, mut held, mut bytes) = (0u32, 0, Vec::with_capacity(text.len() * 3 / 4));
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -217,7 +195,6 @@ mod tests {
 
     #[test]
     fn a_tokens_end_is_read_from_it() {
-        assert_eq!(base64_url("Zm9vYmE_LQ").as_deref(), Some(&b"fooba?-"[..]));
         // {"exp":99999999999} between a header and a signature that nobody looks at.
         assert!(expires_in("x.eyJleHAiOjk5OTk5OTk5OTk5fQ.y").is_some_and(|it| it > GOOD));
         assert_eq!(expires_in("x.eyJleHAiOjF9.y"), Some(Duration::ZERO));

@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client of one server: keep-alive, time-outs, a token, size-limited replies.
+//! A small HTTP/1.1 client of one server: TLS, keep-alive, time-outs, a token, size-limited replies.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,9 +10,11 @@ use hyper::client::conn::http1;
 use hyper::{Method, Uri, header};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::stall::StallLimit;
+use crate::tls::{Authority, Distrust, Trust};
 use crate::token::TokenFile;
 
 /// Why there was no reply. The names are label values of metrics.
@@ -21,6 +23,9 @@ pub enum Failure {
     /// The name did not resolve or nobody accepted.
     #[error("no connection")]
     Connect,
+    /// Somebody accepted whom we don't believe.
+    #[error(transparent)]
+    Tls(Distrust),
     /// No whole reply in time.
     #[error("no reply in time")]
     TimedOut,
@@ -73,43 +78,83 @@ impl Default for Limits {
 /// report, so four is plenty.
 const IDLE_CONNECTIONS: usize = 4;
 
+/// How a client proves itself, and whom it believes.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Sent as `authorization: Bearer` with every request.
+    pub token: Option<TokenFile>,
+    /// Which servers may see it.
+    pub trust: Trust,
+}
+
 /// A client of one server; share it by reference or `Arc`.
 #[derive(Debug)]
 pub struct Client {
-    /// `host:port`, to connect to and for the host header.
-    authority: String,
-    /// Stands before every path; no slash at the end.
-    prefix: String,
+    address: Address,
+    /// Of an https address.
+    authority: Option<Arc<Authority>>,
     token: Option<TokenFile>,
     limits: Limits,
     idle: Mutex<Vec<http1::SendRequest<Full<Bytes>>>>,
 }
 
+/// `http://host:port/prefix`, taken apart.
+#[derive(Debug)]
+struct Address {
+    https: bool,
+    host: String,
+    /// `host:port`, to connect to and for the host header.
+    authority: String,
+    /// Stands before every path; no slash at the end.
+    prefix: String,
+}
+
+impl Address {
+    fn parse(server: &str) -> anyhow::Result<Self> {
+        let wrong = || format!("`{server}`: want http://host:port or https://host:port");
+        let with_scheme = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        let uri: Uri = with_scheme.parse().with_context(|| format!("`{server}` is no address"))?;
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => bail!(wrong()),
+        };
+        let Some(authority) = uri.authority().filter(|it| !it.as_str().contains('@')) else { bail!(wrong()) };
+        let (host, port) = (authority.host(), authority.port_u16());
+        if host.is_empty() || port.is_none() && authority.as_str() != host || uri.query().is_some() {
+            bail!(wrong());
+        }
+        Ok(Self {
+            https,
+            host: host.to_owned(),
+            authority: format!("{host}:{}", port.unwrap_or(if https { 443 } else { 80 })),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
 impl Client {
-    /// `server` is `http://host:port`, with a path prefix or not, or just `host:port`.
+    /// `server` is `http://host:port`, with a path prefix or not, or just `host:port`: plain, and without a token.
     ///
     /// # Errors
     /// One sentence that names what is wrong with it.
     pub fn new(server: &str, limits: Limits) -> anyhow::Result<Self> {
-        let with_scheme = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-        let uri: Uri = with_scheme.parse().with_context(|| format!("`{server}` is no address"))?;
-        if uri.scheme_str() != Some("http") {
+        let address = Address::parse(server)?;
+        if address.https {
             bail!("`{server}`: want http://host:port");
         }
-        let Some(authority) = uri.authority().filter(|it| !it.as_str().contains('@')) else {
-            bail!("`{server}`: want http://host:port");
-        };
-        let (host, port) = (authority.host(), authority.port_u16());
-        if host.is_empty() || port.is_none() && authority.as_str() != host || uri.query().is_some() {
-            bail!("`{server}`: want http://host:port");
-        }
-        Ok(Self {
-            authority: format!("{host}:{}", port.unwrap_or(80)),
-            prefix: uri.path().trim_end_matches('/').to_owned(),
-            token: None,
-            limits,
-            idle: Mutex::default(),
-        })
+        Ok(Self { address, authority: None, token: None, limits, idle: Mutex::default() })
+    }
+
+    /// A client that proves itself to a server that it believes, by `https://`, or by `http://` where that is allowed.
+    ///
+    /// # Errors
+    /// One sentence that names what is wrong with the address or which flag it lacks.
+    pub fn with_access(server: &str, limits: Limits, access: &Access) -> anyhow::Result<Self> {
+        let address = Address::parse(server)?;
+        let authority =
+            access.trust.judge(address.https, &address.host).with_context(|| format!("`{server}`"))?;
+        Ok(Self { address, authority, token: access.token.clone(), limits, idle: Mutex::default() })
     }
 
     /// Sends `authorization: Bearer` with every request.
@@ -120,7 +165,7 @@ impl Client {
 
     /// `host:port`.
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.address.authority
     }
 
     /// GET within the usual time.
@@ -163,8 +208,8 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let mut request = hyper::Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.prefix))
-            .header(header::HOST, &self.authority);
+            .uri(format!("{}{path}", self.address.prefix))
+            .header(header::HOST, &self.address.authority);
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
@@ -224,26 +269,39 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
-        let connecting = TcpStream::connect(&self.authority);
+        let began = tokio::time::Instant::now();
+        let connecting = TcpStream::connect(&self.address.authority);
         let stream = tokio::time::timeout(self.limits.connect, connecting)
             .await
             .map_err(|_| Failure::Connect)?
             .map_err(|error| {
-                tracing::debug!(server = self.authority, %error, "can't connect");
+                tracing::debug!(server = self.address.authority, %error, "can't connect");
                 Failure::Connect
             })?;
         let _ = stream.set_nodelay(true);
-        // The seam where TLS goes: whatever is made of `stream` here needs only AsyncRead + AsyncWrite.
-        let stream = TokioIo::new(StallLimit::new(stream, self.limits.reply));
-        let (sender, connection) = http1::handshake(stream).await.map_err(|_| Failure::Broken)?;
-        // Ends when the sender is dropped or the server closes.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-        Ok(sender)
+        // Below TLS: what stalls is the network.
+        let stream = StallLimit::new(stream, self.limits.reply);
+        let Some(authority) = &self.authority else { return speak(stream).await };
+        let shaking = authority.connect(&self.address.host, stream);
+        let stream = tokio::time::timeout_at(began + self.limits.connect, shaking)
+            .await
+            .map_err(|_| Failure::Tls(Distrust::Handshake))?
+            .map_err(Failure::Tls)?;
+        speak(stream).await
     }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Broken)?;
+    // Ends when the sender is dropped or the server closes.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 #[cfg(test)]
@@ -252,7 +310,7 @@ mod tests {
 
     #[test]
     fn takes_addresses_in_the_usual_forms() {
-        let authority = |server: &str| Client::new(server, Limits::default()).map(|it| it.authority);
+        let authority = |server: &str| Client::new(server, Limits::default()).map(|it| it.address.authority);
         assert_eq!(authority("127.0.0.1:8080").unwrap(), "127.0.0.1:8080");
         assert_eq!(authority("http://[::1]:8080/").unwrap(), "[::1]:8080");
         assert_eq!(authority("http://aggregator.prescale.svc").unwrap(), "aggregator.prescale.svc:80");

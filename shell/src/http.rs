@@ -57,6 +57,42 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The secret of `authorization: Bearer <secret>`, or the password of `Basic`, which browsers ask people for.
+pub fn secret(headers: &HeaderMap) -> Option<String> {
+    if let Some(token) = bearer(headers) {
+        return Some(token.to_owned());
+    }
+    let (scheme, pair) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(base64(pair.trim().trim_end_matches('='))?).ok()?;
+    pair.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// Decodes RFC 4648's base64 without padding, in the alphabet of headers or in that of URLs and tokens.
+pub fn base64(text: &str) -> Option<Vec<u8>> {
+    let (mut bits, mut held, mut bytes) = (0u32, 0, Vec::with_capacity(text.len() * 3 / 4));
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
+}
+
 /// The value of `name` in a query string, percent-decoded; `None` if absent or no UTF-8.
 pub fn query(uri: &hyper::Uri, name: &str) -> Option<String> {
     let pairs = uri.query()?.split('&');
@@ -128,5 +164,21 @@ mod tests {
         assert_eq!(token("bearer abc").unwrap(), "abc");
         assert_eq!(token("Basic abc"), None);
         assert_eq!(token("abc"), None);
+    }
+
+    #[test]
+    fn a_secret_is_a_bearers_or_a_password() {
+        let secret = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            secret(&headers)
+        };
+        assert_eq!(secret("Bearer abc").as_deref(), Some("abc"));
+        // `me:fooba?-`, as a browser writes it; any name does.
+        assert_eq!(secret("Basic bWU6Zm9vYmE/LQ==").as_deref(), Some("fooba?-"));
+        for bad in ["Basic", "Basic !!", "Basic bWU", "Digest bWU6Zm9vYmE/LQ==", "abc"] {
+            assert_eq!(secret(bad), None, "{bad}");
+        }
+        assert_eq!(base64("Zm9vYmE_LQ").as_deref(), Some(&b"fooba?-"[..]));
     }
 }

@@ -1,4 +1,4 @@
-//! What both binaries need around the pure crates: clock, HTTP, logs, signals, back-off, admin endpoints.
+//! What both binaries need around the pure crates: clock, HTTP, TLS, logs, signals, back-off, admin endpoints.
 //!
 //! Nothing here decides anything about pods or workloads; that is `core`'s part.
 
@@ -11,6 +11,7 @@ pub mod log;
 pub mod server;
 pub mod signals;
 mod stall;
+pub mod tls;
 pub mod token;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::http::{Parts, Request, Response, StatusCode, text};
 use crate::signals::Shutdown;
 use crate::stall::StallLimit;
+use crate::tls::{Identity, Met, TlsOnly};
 
 /// What answers requests. A closure `async fn(Request) -> Response` is one.
 pub trait Handler: Send + Sync + 'static {
@@ -93,9 +95,30 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
 }
 
-/// Serves `listener` until `shutdown`; then takes no new connection, lets replies finish for `limits.drain` and drops
-/// what is left.
-pub async fn serve(listener: TcpListener, handler: impl Handler, limits: Limits, shutdown: Shutdown) {
+/// Where clients come in: in plain, or by TLS only.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Door {
+    /// With an identity all clients must speak TLS; one that does not is told so.
+    pub fn new(listener: TcpListener, identity: Option<Identity>) -> Self {
+        Self { listener, identity: identity.map(Arc::new) }
+    }
+}
+
+impl From<TcpListener> for Door {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
+/// Serves `door` until `shutdown`; then takes no new connection, lets replies finish for `limits.drain` and drops what
+/// is left.
+pub async fn serve(door: impl Into<Door>, handler: impl Handler, limits: Limits, shutdown: Shutdown) {
+    let Door { listener, identity } = door.into();
     let handler = Arc::new(handler);
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
@@ -110,7 +133,8 @@ pub async fn serve(listener: TcpListener, handler: impl Handler, limits: Limits,
         match accepted {
             Ok((stream, slot)) => {
                 refused = 0;
-                let connection = connection(stream, Arc::clone(&handler), limits, shutdown.clone());
+                let (identity, handler) = (identity.clone(), Arc::clone(&handler));
+                let connection = connection(stream, identity, handler, limits, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(slot);
@@ -144,9 +168,34 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn connection(stream: TcpStream, handler: Arc<impl Handler>, limits: Limits, shutdown: Shutdown) {
-    // The seam where TLS goes: whatever is made of `stream` here needs only AsyncRead + AsyncWrite.
-    let stream = TokioIo::new(StallLimit::new(stream, limits.stall));
+async fn connection(
+    stream: TcpStream,
+    identity: Option<Arc<Identity>>,
+    handler: Arc<impl Handler>,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    // Below TLS: what stalls is the network.
+    let stream = StallLimit::new(stream, limits.stall);
+    let Some(identity) = identity else { return http(stream, handler, limits, shutdown).await };
+    let met = tokio::select! {
+        met = identity.meet(stream) => met,
+        () = shutdown.requested() => return,
+    };
+    match met {
+        Met::Tls(stream) => http(stream, handler, limits, shutdown).await,
+        Met::Plain(stream) => http(stream, Arc::new(TlsOnly), limits, shutdown).await,
+        Met::Nobody => {}
+    }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    handler: Arc<impl Handler>,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    let stream = TokioIo::new(stream);
     let service = service_fn(|request| answer(request, &*handler, &limits));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES);

@@ -23,6 +23,10 @@ impl<S> StallLimit<S> {
         Self { stream, most, deadline: Box::pin(sleep(most)), waiting: false }
     }
 
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     fn judge<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.waiting = false;

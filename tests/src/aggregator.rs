@@ -48,7 +48,7 @@ pub struct Aggregator {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its HTTP client.
+    /// Its HTTP client, in plain.
     pub client: Client,
     lines: Receiver<String>,
     log: Vec<String>,
@@ -75,7 +75,8 @@ impl Aggregator {
                 panic!("the aggregator did not say where it listens:\n{}", log.join("\n"));
             };
             log.push(line.clone());
-            if let Some((_, rest)) = line.split_once("listening on http://") {
+            if let Some((_, rest)) = line.split_once("listening on http") {
+                let rest = rest.trim_start_matches('s').trim_start_matches("://");
                 break rest.split_whitespace().next().unwrap_or("").parse().expect("an address follows");
             }
         };

@@ -2,6 +2,7 @@
 
 pub mod aggregator;
 pub mod binaries;
+pub mod certificates;
 pub mod cluster;
 pub mod demo;
 pub mod forecast;

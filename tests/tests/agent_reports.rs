@@ -16,6 +16,7 @@ use prescale_agent::watch::Watcher;
 use prescale_core::node::{Node, NodeSettings, OwnUse};
 use prescale_core::wire::{WatchList, WatchedPod};
 use prescale_core::world::WorkloadId;
+use prescale_shell::client::Access;
 use prescale_shell::clock::Clock;
 use prescale_shell::token::TokenFile;
 use tokio::sync::mpsc;
@@ -38,7 +39,8 @@ impl Agent {
     fn new(aggregators: &[SocketAddr], token: Option<TokenFile>) -> Self {
         let shared = shared();
         let addresses: Vec<String> = aggregators.iter().map(SocketAddr::to_string).collect();
-        let fleet = Fleet::new(&addresses, token, shared.clock, "node-1", Arc::clone(&shared)).unwrap();
+        let access = Access { token, ..Access::default() };
+        let fleet = Fleet::new(&addresses, access, shared.clock, "node-1", Arc::clone(&shared)).unwrap();
         Self { shared, fleet }
     }
 
@@ -168,7 +170,7 @@ fn pod(uid: &str) -> WatchedPod {
 fn watch(aggregators: &[SocketAddr]) -> mpsc::Receiver<WatchList> {
     let shared = shared();
     let addresses: Vec<String> = aggregators.iter().map(SocketAddr::to_string).collect();
-    let watcher = Watcher::new(&addresses, None, shared.clock, "node-1", shared).unwrap();
+    let watcher = Watcher::new(&addresses, &Access::default(), shared.clock, "node-1", shared).unwrap();
     let (lists, incoming) = mpsc::channel(1);
     tokio::spawn(watcher.run(lists));
     incoming

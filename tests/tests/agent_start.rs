@@ -59,12 +59,16 @@ fn each_wrong_flag_is_one_clear_sentence() {
     // A directory that passes for cgroup2, so that what comes after it is reached on any machine.
     scratch.file("cgroup.controllers", b"");
     let root = ["--cgroup-root", directory];
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 11] = [
         (&["--token-file", "/nowhere/token"], &["can't read the token file /nowhere/token", "No such file"]),
         (&["--token-file", &empty], &["holds no token", "the token is empty"]),
         (&["--cgroup-root", "/proc"], &["--cgroup-root /proc is not a cgroup2 tree", "mount -t cgroup2"]),
         (&["--cgroup-root", "/nowhere"], &["--cgroup-root /nowhere does not exist"]),
-        (&[root[0], root[1], "--aggregator", "https://a:1"], &["`https://a:1`: want http://host:port"]),
+        (&[root[0], root[1], "--aggregator", "ftp://a:1"], &["`ftp://a:1`: want http://host:port or https"]),
+        (&[root[0], root[1], "--aggregator", "https://a:1"], &["`https://a:1`: https needs --tls-ca"]),
+        (&[root[0], root[1], "--aggregator", "http://a:1"], &["`http://a:1`", "--allow-plain-http"]),
+        (&["--tls-ca", "/nowhere/ca.crt"], &["--tls-ca is for https:// addresses"]),
+        (&["--aggregator", "https://a:1", "--tls-ca", &empty], &["--tls-ca", &empty, "holds no certificate"]),
         (
             &[root[0], root[1], "--object", "/nowhere/a.o"],
             &["/nowhere/a.o is missing", "cargo xtask build-ebpf"],
@@ -78,7 +82,7 @@ fn each_wrong_flag_is_one_clear_sentence() {
         }
     }
     let mut command = Command::new(binary("prescale-agent"));
-    command.args(["--node", "a", "--aggregator", "a:1", "--listen", &taken]).args(root);
+    command.args(["--node", "a", "--aggregator", "127.0.0.1:1", "--listen", &taken]).args(root);
     let said = refusal(&mut command);
     assert!(said.contains(&format!("can't listen on {taken}")), "{said}");
 }

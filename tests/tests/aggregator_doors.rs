@@ -225,3 +225,55 @@ async fn the_page_loads_only_from_here_and_other_paths_are_not_there() {
     assert_eq!(put.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(aggregator.json("/api/v1/comparison").await.unwrap(), serde_json::json!({"runs": []}));
 }
+
+#[tokio::test]
+async fn the_page_has_a_door_of_its_own_and_agents_have_theirs() {
+    let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
+    let mut aggregator = Aggregator::start(target.address, &["--page-listen", "127.0.0.1:0"]);
+    let log = aggregator.log();
+    let page = log.split("on http://").nth(2).and_then(|rest| rest.split(' ').next()).expect("it says where");
+    let page = Client::new(page, client::Limits::default()).unwrap();
+    let status = async |client: &Client, path: &str| client.get(path).await.unwrap().status();
+    for path in ["/", "/page.js", "/api/v1/workloads", "/api/v1/comparison"] {
+        assert_eq!(status(&aggregator.client, path).await, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(status(&page, path).await, StatusCode::OK, "{path}");
+    }
+    for path in ["/metrics", "/healthz"] {
+        assert_eq!(status(&aggregator.client, path).await, StatusCode::OK, "{path}");
+    }
+    until("a watch list", async || aggregator.watch_list("node-a", None).await).await;
+    assert_eq!(status(&page, "/v1/watch?node=node-a").await, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_page_with_a_secret_opens_to_a_browser_and_a_program_that_know_it() {
+    let file = std::env::temp_dir().join(format!("prescale-page-{}", std::process::id()));
+    std::fs::write(&file, "fooba?-\n").unwrap();
+    let target = FakeTarget::start(vec![]).await;
+    let aggregator = Aggregator::start(target.address, &["--page-token-file", file.to_str().unwrap()]);
+    let answer = async |authorization: &str| {
+        let mut stream = TcpStream::connect(aggregator.address).await.unwrap();
+        let request =
+            format!("GET /api/v1/workloads HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{authorization}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        tokio::time::timeout(SOON, stream.read_to_string(&mut reply)).await.expect("no answer").unwrap();
+        reply
+    };
+    let asked = answer("").await;
+    assert!(asked.starts_with("HTTP/1.1 401 "), "{asked}");
+    assert!(asked.contains("www-authenticate: Basic realm=\"prescale\""), "a browser asks nobody: {asked}");
+    for wrong in ["Bearer other", "Basic bWU6b3RoZXI=", "Basic Zm9vYmE/LQ=="] {
+        let reply = answer(&format!("authorization: {wrong}\r\n")).await;
+        assert!(reply.starts_with("HTTP/1.1 401 "), "{wrong}: {reply}");
+    }
+    for right in ["Bearer fooba?-", "Basic bWU6Zm9vYmE/LQ=="] {
+        let reply = answer(&format!("authorization: {right}\r\n")).await;
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{right}: {reply}");
+    }
+    // Probes and Prometheus need none.
+    for path in ["/metrics", "/healthz"] {
+        assert_eq!(aggregator.client.get(path).await.unwrap().status(), StatusCode::OK, "{path}");
+    }
+    std::fs::remove_file(file).unwrap();
+}

@@ -47,15 +47,34 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
         "namespace,workload,unix_seconds,requests_per_second\nshop,web,0,1\nshop,web,60,many\n",
     );
     let empty = directory.file("empty", " \n");
+    let secret = directory.file("secret", "secret");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let target = ["--target", "local=127.0.0.1:1"];
-    let cases: [(&[&str], i32, &[&str]); 7] = [
+    let cases: [(&[&str], i32, &[&str]); 12] = [
         (&[], 2, &["--target"]),
         (&["--target", "cluster=x"], 2, &["cluster=x", "want kubernetes or local=HOST:PORT"]),
         (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
         (&[&target[..], &["--listen", "0.0.0.0:0"]].concat(), 1, &["--token-file"]),
         (&[&target[..], &["--token-file", &empty]].concat(), 1, &[&empty, "the token is empty"]),
+        (
+            &[&target[..], &["--listen", "0.0.0.0:0", "--token-file", &secret]].concat(),
+            1,
+            &["--tls-cert", "--allow-plain-http"],
+        ),
+        (
+            &[&target[..], &["--listen", "0.0.0.0:0", "--token-file", &secret, "--allow-plain-http"]]
+                .concat(),
+            1,
+            &["--page-listen", "--page-token-file"],
+        ),
+        (&[&target[..], &["--page-listen", "0.0.0.0:0"]].concat(), 1, &["--page-listen", "loopback"]),
+        (&[&target[..], &["--tls-cert", &empty]].concat(), 2, &["--tls-key"]),
+        (
+            &[&target[..], &["--tls-cert", &empty, "--tls-key", &secret]].concat(),
+            1,
+            &["--tls-cert", &empty, "holds no certificate"],
+        ),
         (&[&target[..], &["--listen", &taken]].concat(), 1, &["can't listen on", &taken]),
         (
             &[&target[..], &["--listen", "127.0.0.1:0", "--history", &history]].concat(),

@@ -111,7 +111,7 @@ spec:
       containers:
       - name: agent
         image: prescale.dev/prescale-agent:{version}
-        args: ['--node=$(NODE)', '--aggregator=http://{aggregator}']
+        args: ['--node=$(NODE)', '--aggregator=http://{aggregator}', --allow-plain-http]
         env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
         readinessProbe: {{httpGet: {{path: /readyz, port: 9464}}, periodSeconds: 1}}
         securityContext:
