@@ -95,7 +95,7 @@ impl Cluster {
             missing.remove(&state.id);
             let settings = &self.settings;
             let tracked = self.workloads.entry(state.id.clone()).or_insert_with(|| Tracked::new(settings));
-            tracked.world(now, state);
+            tracked.world(now, state, self.standby);
         }
         for id in missing {
             if let Some(tracked) = self.workloads.get_mut(&id)

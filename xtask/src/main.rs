@@ -7,6 +7,7 @@ mod ci;
 mod cluster;
 mod cost;
 mod e2e;
+mod go;
 mod helm;
 mod images;
 mod packages;

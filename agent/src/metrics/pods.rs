@@ -38,7 +38,7 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, pods: &[PodView<'_>]) -> fmt::R
     let measured = || pods.iter().filter_map(|pod| Some((pod, pod.counters?)));
     let mut by_class = encoder.encode_descriptor(
         "prescale_http_server_request_duration_seconds",
-        "From a request's first byte in to its response's last byte out, queue wait included",
+        "From a request's first byte in to its response's last byte out, queue wait included.",
         None,
         MetricType::Histogram,
     )?;
@@ -52,7 +52,7 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, pods: &[PodView<'_>]) -> fmt::R
     }
     let mut first = encoder.encode_descriptor(
         "prescale_http_server_time_to_first_byte_seconds",
-        "From a request's first byte in to its response's first byte out",
+        "From a request's first byte in to its response's first byte out.",
         None,
         MetricType::Histogram,
     )?;
@@ -211,7 +211,7 @@ fn counter<'a, V: EncodeCounterValue>(
     help: &str,
     each: impl IntoIterator<Item = (Labels<'a>, V)>,
 ) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Counter)?;
     for (labels, value) in each {
         if labels.is_empty() {
             family.encode_counter::<NoLabels, V, f64>(&value, None)?;
@@ -228,7 +228,7 @@ fn gauge<'a>(
     help: &str,
     each: impl IntoIterator<Item = (Labels<'a>, f64)>,
 ) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
     for (labels, value) in each {
         if labels.is_empty() {
             family.encode_gauge(&value)?;

@@ -60,8 +60,10 @@ async fn connect() -> anyhow::Result<Shared> {
     )?;
     let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
     let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
-    // A pod's name is unique; outside of one two processes may share a machine.
-    let name = format!("{}-{}", host.unwrap_or_else(|_| "aggregator".into()), std::process::id());
+    // A StatefulSet's pod comes back by the same name, and in every container we are process 1: while the one before may
+    // still run (a node that is cut off, a pod deleted by force), its Lease must not look like ours.
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let name = format!("{}-{}", host.unwrap_or_else(|_| "aggregator".into()), started.as_nanos());
     let client = Client::try_from(config).context("can't use the cluster's configuration")?;
     Ok(Shared::new(client, name, namespace))
 }

@@ -330,6 +330,35 @@ fn a_foreign_write_is_respected_until_the_settings_change() {
 }
 
 #[test]
+fn a_standby_that_takes_over_goes_on_where_the_leader_wrote() {
+    let mut small = Small::new(4, 150.0);
+    small.cluster.set_standby(true);
+    small.seconds(400);
+    small.state.replicas = 2;
+    small.state.resource_version += 1;
+    small.seconds(5);
+    assert!(small.view().warning.is_none(), "{:?}", small.view().warning);
+    small.cluster.set_standby(false);
+    small.rps = 900.0;
+    small.seconds(60);
+    assert!(small.state.replicas >= 18, "{}", small.state.replicas);
+}
+
+#[test]
+fn a_workload_made_anew_is_not_what_someone_wrote_to() {
+    let mut small = Small::new(4, 150.0);
+    small.seconds(400);
+    small.state.replicas = 2;
+    small.state.resource_version += 1;
+    small.seconds(5);
+    assert!(small.view().warning.is_some());
+    small.cluster.world(small.now(), &[]);
+    small.state.replicas = 3;
+    small.seconds(5);
+    assert!(small.view().warning.is_none(), "{:?}", small.view().warning);
+}
+
+#[test]
 fn a_person_who_undoes_our_write_is_noticed() {
     let mut small = Small::new(4, 150.0);
     small.seconds(400);

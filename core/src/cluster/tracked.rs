@@ -92,17 +92,20 @@ impl Tracked {
         self.state.as_ref()
     }
 
-    pub(super) fn world(&mut self, now: Now, state: &WorkloadState) {
+    pub(super) fn world(&mut self, now: Now, state: &WorkloadState, standby: bool) {
         let mut state = state.clone();
         if let Some(known) = &self.state {
-            if known.settings != state.settings {
+            // What was away has been opted in anew, or made anew: that also tells us otherwise.
+            let returns = self.missing_since.is_some();
+            if returns || known.settings != state.settings {
                 self.writes.settings_changed();
             }
             if self.writes.outdated(&state) {
                 // An answer from before our own write: its pods may be news, its replicas are not.
                 state.replicas = known.replicas;
                 state.resource_version = known.resource_version;
-            } else if known.replicas != state.replicas {
+            } else if known.replicas != state.replicas && !returns && !standby {
+                // A standby sees the leader's writes, and may not take them for a stranger's when it leads itself.
                 self.writes.changed(state.settings.mode, known.replicas, state.replicas);
             }
         }

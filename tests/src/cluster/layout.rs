@@ -21,7 +21,7 @@ pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 pub const SERVICES: &str = "198.19.0.0/16";
 /// The Service `kubernetes`: the first address of [`SERVICES`].
 pub const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
-/// Where pods look for names; nobody is there until a test starts a name server.
+/// Where pods look for names: the Service of CoreDNS (`dns`).
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 10);
 /// Addresses of the pods of all nodes.
 pub const PODS: &str = "198.18.64.0/18";
@@ -69,7 +69,7 @@ pub struct Layout {
     pub name: String,
     /// How many nodes it has.
     pub nodes: u8,
-    /// The directory of the built programs: `cluster`, `pause.tar`.
+    /// The directory of the built programs: `cluster`, `pause.tar`, `dns.tar`.
     pub programs: PathBuf,
 }
 

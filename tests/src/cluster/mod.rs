@@ -7,6 +7,7 @@
 
 mod certificates;
 pub mod clean;
+mod dns;
 mod images;
 pub mod layout;
 pub mod node;
@@ -29,7 +30,7 @@ use processes::{NodeProcesses, Process, Record};
 
 pub use images::load;
 
-/// A cluster on two idle cores is up in 12 s. Beside heavy builds it may take several times as long.
+/// A cluster on two idle cores is up in 14 s. Beside heavy builds it may take several times as long.
 const UP_LIMIT: Duration = Duration::from_secs(180);
 /// The programs that are links to the one binary.
 const LINKS: [&str; 7] = [
@@ -134,6 +135,7 @@ fn start(layout: &Layout) -> Result<()> {
     until(&["serviceaccount/default", "--for=create"])?;
     record.ready = true;
     record.write(&directory)?;
+    dns::start(layout, &record)?;
     for node in &mut starting {
         writeln!(node.said, "{}", node::STAY).context("the node is gone")?;
     }

@@ -45,9 +45,12 @@ pub fn live(directory: &Path, number: u8) -> Result<()> {
     network(&layout, &node)?;
     let mut programs = Programs { node: &node, running: Vec::new() };
     for program in node_programs(&layout, &node) {
+        if program.name == "kubelet" {
+            // One that finds no containerd ends itself.
+            import(&mut programs, &layout.programs.join("pause.tar"), PAUSE_IMAGE)?;
+        }
         programs.start(&program)?;
     }
-    import(&mut programs, &layout.programs.join("pause.tar"), PAUSE_IMAGE)?;
     if number == 1 {
         wait_for_api(&mut programs, &layout)?;
         for program in late_programs(&layout) {

@@ -1,0 +1,238 @@
+//! The application that the tests scale, and the load on it: open loop, to the pods that are ready, as a Service's are.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use prescale_tests::demo::balancer::{Backend, Balancer};
+use prescale_tests::demo::load::{Tally, Totals, play};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use super::kubectl::{Namespace, Watch, wait};
+
+/// A request slower than this is slow.
+pub const OBJECTIVE: Duration = Duration::from_millis(200);
+const PORT: u16 = 8080;
+
+/// A Deployment called `web` of the tests' server.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its first replicas.
+    pub replicas: u32,
+    /// Arguments of the server.
+    pub arguments: Vec<String>,
+    /// The node that its pods must be on.
+    pub node: Option<String>,
+    /// Its CPU request: what an HPA's share is a share of.
+    pub cpu: &'static str,
+    /// Ours, without their prefix.
+    pub annotations: Vec<(&'static str, String)>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self { replicas: 1, arguments: Vec::new(), node: None, cpu: "5m", annotations: Vec::new() }
+    }
+}
+
+impl App {
+    /// Its manifest.
+    pub fn manifest(&self) -> String {
+        let annotations: Vec<String> =
+            self.annotations.iter().map(|(name, value)| format!("prescale.dev/{name}: {value:?}")).collect();
+        let node = self.node.as_ref().map(|name| format!("kubernetes.io/hostname: {name}"));
+        format!(
+            "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, annotations: {{{annotations}}}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      nodeSelector: {{{node}}}
+      terminationGracePeriodSeconds: 10
+      containers:
+      - name: server
+        image: prescale.dev/server:1
+        args: {arguments:?}
+        ports: [{{containerPort: {PORT}}}]
+        resources: {{requests: {{cpu: {cpu}, memory: 8Mi}}}}
+        # No HTTP: every request that is counted is the test's own.
+        readinessProbe: {{tcpSocket: {{port: {PORT}}}, periodSeconds: 1}}
+",
+            annotations = annotations.join(", "),
+            replicas = self.replicas,
+            node = node.unwrap_or_default(),
+            arguments = self.arguments,
+            cpu = self.cpu,
+        )
+    }
+
+    /// Makes it in `namespace` and waits until it serves.
+    pub fn start(&self, namespace: &Namespace) {
+        namespace.apply(&self.manifest());
+        namespace.roll_out("deployment/web");
+    }
+}
+
+/// The first pod's address.
+pub fn address(namespace: &Namespace) -> SocketAddr {
+    let ip = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}"]);
+    SocketAddr::new(ip.parse().expect("a ready pod has an address"), PORT)
+}
+
+/// A part of a load: so long, from so many requests/s to so many.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub seconds: f64,
+    pub from: f64,
+    pub to: f64,
+}
+
+/// `rate` requests/s for `seconds`.
+pub fn steady(rate: f64, seconds: f64) -> Part {
+    Part { seconds, from: rate, to: rate }
+}
+
+/// When requests arrive, from the load's start: Poisson, by a seed.
+pub fn arrivals(parts: &[Part], seed: u64) -> Vec<Duration> {
+    // Xorshift: any even numbers do, and the same ones for everybody who is compared.
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let (mut all, mut start) = (Vec::new(), 0.0);
+    for part in parts {
+        let mut at = 0.0;
+        loop {
+            let rate = part.from + (part.to - part.from) * at / part.seconds;
+            if rate <= 0.0 {
+                break;
+            }
+            at += -random().ln() / rate;
+            if at >= part.seconds {
+                break;
+            }
+            all.push(Duration::from_secs_f64(start + at));
+        }
+        start += part.seconds;
+    }
+    all
+}
+
+/// A load that runs beside its test.
+pub struct Load {
+    /// When its schedule began.
+    pub began: Instant,
+    tally: Arc<Tally>,
+    playing: JoinHandle<()>,
+    _pods: Watch,
+}
+
+impl Load {
+    /// Sends what `arrivals` says to the ready pods of `namespace`'s `web`.
+    pub fn start(namespace: &Namespace, arrivals: Vec<Duration>) -> Self {
+        let balancer = Arc::new(Balancer::default());
+        let pods = follow(namespace, &balancer);
+        wait("a ready pod to send requests to", 60, || {
+            balancer.pick().map(drop).ok_or_else(|| namespace.0.clone())
+        });
+        let (began, tally) = (Instant::now(), Arc::new(Tally::default()));
+        let of = Arc::clone(&tally);
+        let playing = runtime().spawn(async move { play(&arrivals, began, &balancer, &of).await });
+        Self { began, tally, playing, _pods: pods }
+    }
+
+    /// What has become of it so far.
+    pub fn totals(&self) -> Totals {
+        self.tally.totals(OBJECTIVE)
+    }
+
+    /// Waits for its end.
+    pub fn finish(self) -> Totals {
+        wait("the load's end", 900, || {
+            let sent = || format!("{} sent", self.tally.sent());
+            if self.playing.is_finished() { Ok(()) } else { Err(sent()) }
+        });
+        self.totals()
+    }
+
+    /// Ends it now.
+    pub fn stop(self) -> Totals {
+        self.playing.abort();
+        self.totals()
+    }
+}
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().expect("threads can be started")
+    })
+}
+
+/// Tells `balancer` of pods as they become ready, and as they leave.
+fn follow(namespace: &Namespace, balancer: &Arc<Balancer>) -> Watch {
+    let (balancer, known) = (Arc::clone(balancer), Mutex::new(HashMap::<String, Arc<Backend>>::new()));
+    let path = r#"{.metadata.uid} {.status.podIP} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}"#;
+    Watch::tell(&["pods", "--namespace", &namespace.0, "-l", "app=web"], path, move |line| {
+        let mut words = line.split(' ');
+        let mut next = || words.next().unwrap_or_default();
+        let (uid, ip, ready, leaving) = (next(), next(), next() == "True", !next().is_empty());
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready && !leaving {
+            known.entry(uid.to_owned()).or_insert_with(|| {
+                balancer.join(SocketAddr::new(ip.parse().expect("a ready pod has an address"), PORT))
+            });
+        } else if let Some(backend) = known.remove(uid) {
+            let balancer = Arc::clone(&balancer);
+            runtime().spawn(async move { balancer.leave(&backend).await });
+        }
+    })
+}
+
+/// The Deployment `web` as the API server shows it: replicas, and since when.
+#[derive(Debug)]
+pub struct Scale(Watch);
+
+impl Scale {
+    /// Watches from now on.
+    pub fn watch(namespace: &Namespace) -> Self {
+        let arguments = ["deployment", "web", "--namespace", &namespace.0];
+        let watch = Self(Watch::start(&arguments, "{.spec.replicas}"));
+        wait("a first look at web", 30, || watch.changes().first().map(drop).ok_or(String::new()));
+        watch
+    }
+
+    /// Replicas as they were first seen, then each change.
+    pub fn changes(&self) -> Vec<(Instant, u32)> {
+        let mut changes: Vec<(Instant, u32)> = Vec::new();
+        for (at, line) in self.0.lines() {
+            let replicas = line.trim().parse().unwrap_or_else(|_| panic!("replicas: {line:?}"));
+            if changes.last().is_none_or(|(_, last)| *last != replicas) {
+                changes.push((at, replicas));
+            }
+        }
+        changes
+    }
+
+    /// The first change after `since`, waited for.
+    ///
+    /// # Panics
+    /// If there is none within `seconds`.
+    pub fn change_after(&self, since: Instant, seconds: u64) -> (Instant, u32) {
+        wait("a change of replicas", seconds, || {
+            let changes = self.changes();
+            changes.iter().skip(1).find(|(at, _)| *at > since).copied().ok_or(format!("{changes:?}"))
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! What breaks, and what may come of it: nothing shrinks, no client notices, two never write.
+
+use std::time::{Duration, Instant};
+
+use prescale_tests::cluster::layout::Place;
+use prescale_tests::cluster::running;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Run;
+use super::app::{App, Load, Scale, arrivals, steady};
+use super::kubectl::{Namespace, Watch, kubectl, wait};
+use super::prescale::{
+    self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, nodes, process, workload,
+};
+
+/// From the leader's end to the next write.
+const TAKE_OVER: f64 = 10.0;
+const AWAY: Duration = Duration::from_secs(30);
+/// Longer than a Lease lives and a standby waits, shorter than the kubelet's patience with a liveness probe.
+const STOPPED: Duration = Duration::from_secs(15);
+
+fn signal(pid: i32, signal: Signal) {
+    let pid = Pid::from_raw(pid).expect("a process has a number");
+    kill_process(pid, signal).expect("the process was there a moment ago");
+}
+
+fn full(rps_per_pod: &str, replicas: u32, node: Option<String>) -> App {
+    let annotations = [("mode", "full"), ("max-replicas", "12"), ("rps-per-pod", rps_per_pod)]
+        .map(|(name, value)| (name, value.to_owned()));
+    App { replicas, node, annotations: annotations.into(), ..App::default() }
+}
+
+/// The agent's process killed, then its pod deleted: replicas stay, counting comes back, no client notices.
+pub fn agent_killed(run: &Run) {
+    let node = nodes().pop().expect("a cluster has a node");
+    let namespace = Namespace::new("agent-killed");
+    full("100", 2, Some(node.clone())).start(&namespace);
+    let scale = Scale::watch(&namespace);
+    let load = Load::start(&namespace, arrivals(&[steady(100.0, 300.0)], 5));
+    all_measured(&namespace.0);
+    let name = "prescale_http_server_requests_finished_total";
+    for how in ["kill -9", "pod deleted"] {
+        let agent = agent_on(&node);
+        let before = Instant::now();
+        if how == "kill -9" {
+            signal(process(&agent, "prescale-agent"), Signal::KILL);
+        } else {
+            kubectl(&["delete", "pod", &agent, "--namespace", NAMESPACE, "--wait=true"]);
+        }
+        // A new agent counts from 0: a second's worth of requests says that it counts.
+        wait("counting resumes", 60, || {
+            let page = agent_metrics(&agent_on(&node))?;
+            let (all, age) = (counted(&page, name, &namespace.0), before.elapsed().as_secs_f64());
+            let fresh = all.is_some_and(|it| it > 0.0 && it < 100.0 * age);
+            if fresh { Ok(()) } else { Err(format!("{all:?} after {age:.1} s")) }
+        });
+        run.say(&format!("{how}: counts again {:.1} s later", before.elapsed().as_secs_f64()));
+        all_measured(&namespace.0);
+    }
+    let totals = load.stop();
+    let lost = totals.aborted + totals.unsent;
+    run.say(&format!("{} requests meanwhile, {lost} lost; replicas {:?}", totals.arrivals, numbers(&scale)));
+    assert_eq!(lost, 0, "{totals:?}");
+    assert!(numbers(&scale).is_sorted(), "it shrank while it could not see: {:?}", numbers(&scale));
+}
+
+fn numbers(scale: &Scale) -> Vec<u32> {
+    scale.changes().iter().map(|(_, replicas)| *replicas).collect()
+}
+
+/// Leaders that end at once, are taken away, and stop and go on: the next write comes within ten seconds, from the next
+/// leader, and never again from the last.
+pub fn leader_killed(run: &Run) {
+    for (index, how) in ["kill -9", "pod deleted by force", "stopped, then continued"].into_iter().enumerate()
+    {
+        leader_gone(run, how, &format!("leader-{index}"));
+    }
+}
+
+fn leader_gone(run: &Run, how: &str, name: &str) {
+    const CALM: f64 = 15.0;
+    const RISE: f64 = 25.0;
+    let namespace = Namespace::new(name);
+    full("50", 1, None).start(&namespace);
+    let scale = Scale::watch(&namespace);
+    let lease =
+        Watch::start(&["lease", "prescale-aggregator", "--namespace", NAMESPACE], "{.spec.holderIdentity}");
+    // The second rise comes when a stopped leader has gone on: then both would write, if both might.
+    let parts = [steady(30.0, CALM), steady(110.0, RISE), steady(220.0, 60.0)];
+    let load = Load::start(&namespace, arrivals(&parts, 6));
+    all_measured(&namespace.0);
+    let rise = load.began + Duration::from_secs_f64(CALM);
+    let leader = prescale::leader();
+    let pid = process(&leader, "prescale-aggregator");
+    wait("the rise", 60, || if Instant::now() >= rise { Ok(()) } else { Err("not yet".into()) });
+    let gone = Instant::now();
+    match how {
+        "kill -9" => signal(pid, Signal::KILL),
+        "pod deleted by force" => {
+            kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--force", "--grace-period=0"]);
+        }
+        _ => {
+            signal(pid, Signal::STOP);
+            std::thread::spawn(move || {
+                std::thread::sleep(STOPPED);
+                signal(pid, Signal::CONT);
+            });
+        }
+    }
+    let (at, replicas) = scale.change_after(gone, 60);
+    let took = at.duration_since(gone).as_secs_f64();
+    let second = load.began + Duration::from_secs_f64(CALM + RISE);
+    let (again, more) = scale.change_after(second, 60);
+    let later = again.duration_since(second).as_secs_f64();
+    load.stop();
+    let holders = holders(&lease);
+    let writers = writers(&namespace);
+    run.say(&format!(
+        "{how}: {replicas} replicas {took:.2} s later, then {more} {later:.2} s after the next rise; Lease {holders:?}"
+    ));
+    assert!(took < TAKE_OVER, "writes must resume within {TAKE_OVER} s");
+    assert!(
+        !writers.is_empty() && writers.windows(2).all(|pair| pair[0] == pair[1]),
+        "two wrote: {writers:?}"
+    );
+    assert!(Some(&writers[0]) != holders.first(), "the old leader wrote: {writers:?}, Lease {holders:?}");
+    prescale::ready();
+}
+
+/// Who held the Lease, in order.
+fn holders(lease: &Watch) -> Vec<String> {
+    let mut holders: Vec<String> = lease.lines().into_iter().map(|(_, line)| line).collect();
+    holders.dedup();
+    holders
+}
+
+/// Who wrote a namespace's Events `Scaled`, in their order.
+fn writers(namespace: &Namespace) -> Vec<String> {
+    let path =
+        r#"jsonpath={range .items[?(@.reason=="Scaled")]}{.eventTime} {.reportingInstance}{"\n"}{end}"#;
+    let mut lines: Vec<String> =
+        namespace.kubectl(&["get", "events", "-o", path]).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines.iter().filter_map(|line| line.split_once(' ')).map(|(_, instance)| instance.to_owned()).collect()
+}
+
+/// The API server stands still for 30 s: nothing is written, every request is counted all the same, and then it goes on.
+pub fn api_server_away(run: &Run) {
+    const BEFORE: f64 = 20.0;
+    let namespace = Namespace::new("api-away");
+    full("50", 3, None).start(&namespace);
+    let scale = Scale::watch(&namespace);
+    let counting = BEFORE + AWAY.as_secs_f64() + 10.0;
+    let parts = [steady(80.0, counting), steady(220.0, 60.0)];
+    let load = Load::start(&namespace, arrivals(&parts, 7));
+    all_measured(&namespace.0);
+    let before = starts(&namespace).expect("it is measured");
+    let generation = namespace.field("deployment/web", ".metadata.generation");
+    let sent = load.totals().sent;
+    let api = api_server();
+    let stopped = Instant::now();
+    signal(api, Signal::STOP);
+    // Whatever happens here, it goes on: nothing else would ever end it.
+    std::thread::sleep(AWAY);
+    signal(api, Signal::CONT);
+    let after = wait("the API server answers", 30, || {
+        namespace_field(&namespace, ".metadata.generation").filter(|it| !it.is_empty()).ok_or(String::new())
+    });
+    assert_eq!(after, generation, "written meanwhile");
+    let more = wait("the requests meanwhile counted", 30, || {
+        let counted = starts(&namespace)?.saturating_sub(before);
+        let since = load.totals().sent - sent;
+        if counted >= since.saturating_sub(40) {
+            Ok((counted, since))
+        } else {
+            Err(format!("{counted} of {since}"))
+        }
+    });
+    run.say(&format!(
+        "stopped for {:.1} s: replicas as they were, {} of {} requests counted",
+        stopped.elapsed().as_secs_f64(),
+        more.0,
+        more.1
+    ));
+    let step = load.began + Duration::from_secs_f64(counting);
+    // The watch may have broken; a new one begins with what is there.
+    drop(scale);
+    let scale = Scale::watch(&namespace);
+    let (at, replicas) = scale.change_after(step, 60);
+    let totals = load.stop();
+    run.say(&format!(
+        "then 3 to {replicas} replicas {:.2} s after a step",
+        at.duration_since(step).as_secs_f64()
+    ));
+    assert!(replicas > 3 && totals.aborted + totals.unsent == 0, "{totals:?}");
+}
+
+fn namespace_field(namespace: &Namespace, path: &str) -> Option<String> {
+    let path = format!("jsonpath={{{path}}}");
+    let get = ["get", "deployment/web", "--namespace", &namespace.0, "--request-timeout=5s", "-o", &path];
+    super::kubectl::try_kubectl(&get).ok()
+}
+
+/// Requests that the aggregator has counted.
+fn starts(namespace: &Namespace) -> Result<u64, String> {
+    let view = workload(&namespace.0, "web")?;
+    view["totals"]["starts"].as_u64().ok_or_else(|| view["totals"].to_string())
+}
+
+/// The API server of our own cluster, found from the cluster's record; never another one.
+fn api_server() -> i32 {
+    let name = std::env::var("PRESCALE_E2E_CLUSTER").expect("`cargo xtask e2e` says which cluster");
+    let (_, record) = running(&Place::new(&name).expect("a name")).expect("the cluster is up");
+    let first = record.nodes[0].first.expect("a running node has a process").pid();
+    let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).expect("it runs");
+    let mut pids = children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+    let is_it = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"/kube-apiserver"))
+    };
+    pids.find(is_it).expect("the first node's process has started the API server")
+}

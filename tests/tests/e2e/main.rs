@@ -1,0 +1,108 @@
+//! Prescale in a real cluster, end to end: run by `cargo xtask e2e`, inside the cluster's network.
+//!
+//! It is installed once, as a user does it; each test has a namespace of its own on that installation and says what it
+//! measured. The order is ours, so there is no libtest here: first what wants peace, some of it at the same time, then
+//! what breaks things. The last line is `N passed, N failed`.
+#![allow(clippy::print_stdout, reason = "what was measured is the output")]
+
+mod annotations;
+mod app;
+mod capabilities;
+mod cost;
+mod counts;
+mod faults;
+mod floor;
+mod forward;
+mod install;
+mod kubectl;
+mod prescale;
+mod reaction;
+mod scale_in;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A test.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    run: fn(&Run),
+}
+
+/// What a test is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    name: &'static str,
+    quick: bool,
+}
+
+impl Run {
+    /// Prints what was measured.
+    pub fn say(&self, text: &str) {
+        println!("{}: {text}", self.name);
+    }
+
+    /// How often something is done: once with `--quick`.
+    pub fn times(&self, full: usize) -> usize {
+        if self.quick { 1 } else { full }
+    }
+}
+
+const fn case(name: &'static str, run: fn(&Run)) -> Case {
+    Case { name, run }
+}
+
+const FIRST: Case = case("install", install::as_a_user);
+/// From the start, beside those that follow: it waits for minutes.
+const BESIDE: [Case; 1] = [case("scale_in", scale_in::after_the_warm_up)];
+const CALM: [Case; 9] = [
+    case("notes", install::the_notes_commands_work),
+    case("dry_run", install::the_server_takes_every_object),
+    case("counts", counts::on_every_node),
+    case("opting", reaction::opting_in_and_out),
+    case("step", reaction::to_a_step),
+    case("refusals", annotations::are_refused_with_the_mend),
+    case("pause", annotations::pause),
+    case("floor", floor::is_raised_and_given_back),
+    case("cost", cost::of_two_thousand_requests),
+];
+const FAULTS: [Case; 5] = [
+    case("capabilities", capabilities::removed_in_turn),
+    case("agent_killed", faults::agent_killed),
+    case("leader_killed", faults::leader_killed),
+    case("api_away", faults::api_server_away),
+    case("permissions", install::permissions_suffice),
+];
+
+fn main() -> ExitCode {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let quick = std::env::var_os("PRESCALE_E2E_QUICK").is_some();
+    let wanted =
+        |case: &Case| filters.is_empty() || filters.iter().any(|word| case.name.contains(word.as_str()));
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
+    let installed = run(FIRST, quick);
+    count(installed);
+    // Without it nothing else can pass, and nothing is passed over in silence.
+    let run = move |case: Case| installed && run(case, quick);
+    let beside = BESIDE.into_iter().filter(wanted);
+    let beside: Vec<_> = beside.map(|case| std::thread::spawn(move || run(case))).collect();
+    CALM.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    beside.into_iter().for_each(|thread| count(thread.join().unwrap_or(false)));
+    FAULTS.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    forward::close();
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether it passed; a test that panics has failed and has said why.
+fn run(case: Case, quick: bool) -> bool {
+    println!("test {} begins", case.name);
+    let begin = Instant::now();
+    let thread = std::thread::Builder::new().name(case.name.to_owned());
+    let thread = thread.spawn(move || (case.run)(&Run { name: case.name, quick }));
+    let passed = thread.is_ok_and(|thread| thread.join().is_ok());
+    let verdict = if passed { "ok" } else { "FAILED" };
+    println!("test {} ... {verdict}, {:.1} s", case.name, begin.elapsed().as_secs_f64());
+    passed
+}
