@@ -1,6 +1,7 @@
 //! Whether the head takes part: only while it is shown to help this workload.
 
 use crate::nn::Random;
+use crate::packed::Signed;
 use crate::state::state;
 
 /// Records that a verdict looks back on, as issue 5 asks.
@@ -39,7 +40,7 @@ state!(Verdict { mean, low, high });
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// A ring.
-    gains: Box<[f32]>,
+    gains: Box<[Signed]>,
     settled: u64,
     block: usize,
     admitted: bool,
@@ -52,7 +53,7 @@ impl Admission {
     /// For records whose errors overlap for `reach` records: blocks are twice that, and at most a tenth of all.
     pub fn new(reach: usize) -> Self {
         Self {
-            gains: vec![0.0; SETTLED].into_boxed_slice(),
+            gains: vec![Signed::UNKNOWN; SETTLED].into(),
             settled: 0,
             block: (2 * reach).clamp(5, SETTLED / 10),
             admitted: false,
@@ -63,7 +64,7 @@ impl Admission {
 
     /// Takes a record.
     pub fn settle(&mut self, gain: f64) {
-        self.gains[(self.settled % SETTLED as u64) as usize] = gain as f32;
+        self.gains[(self.settled % SETTLED as u64) as usize] = Signed::new(gain as f32);
         self.settled += 1;
         if self.settled >= SETTLED as u64 && self.settled.is_multiple_of(BETWEEN as u64) {
             self.judge();
@@ -95,7 +96,8 @@ impl Admission {
         let oldest = (self.settled % SETTLED as u64) as usize;
         let mut sums = [0.0_f64; SETTLED + 1];
         for i in 0..SETTLED {
-            sums[i + 1] = sums[i] + f64::from(self.gains[(oldest + i) % SETTLED]);
+            let gain = self.gains[(oldest + i) % SETTLED].get().unwrap_or(0.0);
+            sums[i + 1] = sums[i] + f64::from(gain);
         }
         let blocks = SETTLED.div_ceil(self.block);
         let mut means = [0.0_f64; DRAWS];

@@ -6,7 +6,7 @@ use crate::state::state;
 /// sleep. Most experts are down there most of the time, and then cost no exponential.
 const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
 
-/// AdaHedge over a handful of experts.
+/// AdaHedge over a handful of experts, in several games at once: one per quantile, say.
 ///
 /// De Rooij, van Erven, Grünwald, Koolen: *Follow the Leader If You Can, Hedge If You Must*, JMLR 15 (2014), §2: the
 /// learning rate is ln K over the cumulative mixability gap, so it needs no range and no horizon. Without forgetting
@@ -18,44 +18,66 @@ const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
 /// combining predictors that specialize*, STOC 1997, §2), so that waking up costs it nothing and gains it nothing.
 #[derive(Clone, Debug)]
 pub struct Combiner {
+    /// Game by game.
     standings: Box<[Standing]>,
-    gap: f64,
-    /// One minus this is kept of the past each round.
-    forget: f32,
-    log_count: f32,
+    games: Box<[Game]>,
+    log_prior: Box<[f32]>,
 }
-state!(Combiner { standings, gap } fixed { forget, log_count });
+state!(Combiner { standings, games, log_prior });
 
+/// `f32` is exact enough for weights, and there are many of these.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
-    /// Remembered loss above the best expert's; `f32` is exact enough for weights, and there are many of these.
+    /// Remembered loss above the best expert's.
     loss: f32,
-    log_prior: f32,
     weight: f32,
 }
-state!(Standing { loss, weight } fixed { log_prior });
+state!(Standing { loss, weight });
+
+#[derive(Clone, Copy, Debug)]
+struct Game {
+    gap: f32,
+    /// One minus this is kept of the past each round.
+    forget: f32,
+}
+state!(Game { gap } fixed { forget });
 
 impl Combiner {
-    /// Experts with these prior weights (positive; they are normalised), forgetting the share `forget` of the past each
-    /// round.
-    pub fn new(prior: &[f64], forget: f32) -> Self {
-        let total: f64 = prior.iter().sum();
-        let standing = |p: &f64| Standing { loss: 0.0, log_prior: libm::log(p / total) as f32, weight: 0.0 };
-        let log_count = libm::log(prior.len().max(2) as f64) as f32;
-        let mut new = Self { standings: prior.iter().map(standing).collect(), gap: 0.0, forget, log_count };
-        new.refresh();
+    /// Experts with these prior weights (positive; they are normalised). A game for each of `forget`, the share of its
+    /// past that it forgets each round.
+    pub fn new(prior: &[f64], forget: &[f32]) -> Self {
+        let mut new = Self {
+            standings: vec![Standing { loss: 0.0, weight: 0.0 }; prior.len() * forget.len()].into(),
+            games: forget.iter().map(|&forget| Game { gap: 0.0, forget }).collect(),
+            log_prior: vec![0.0; prior.len()].into(),
+        };
+        new.believe(prior);
         new
     }
 
-    /// The weights if all were awake; they sum to one.
-    pub fn weights(&self) -> impl Iterator<Item = f64> + '_ {
-        self.standings.iter().map(|s| f64::from(s.weight))
+    /// Sets the prior weights anew; what was lost since still counts.
+    pub fn believe(&mut self, prior: &[f64]) {
+        let total: f64 = prior.iter().sum();
+        for (log, prior) in self.log_prior.iter_mut().zip(prior) {
+            *log = libm::log(prior / total) as f32;
+        }
+        (0..self.games.len()).for_each(|game| self.refresh(game));
+    }
+
+    fn standings(&self, game: usize) -> &[Standing] {
+        let experts = self.log_prior.len();
+        &self.standings[game * experts..][..experts]
+    }
+
+    /// The weights in a game if all were awake; they sum to one.
+    pub fn weights(&self, game: usize) -> impl Iterator<Item = f64> + '_ {
+        self.standings(game).iter().map(|s| f64::from(s.weight))
     }
 
     /// The combination of `values` over the experts in `awake` (a bit each). `None` if all sleep.
-    pub fn combine(&self, values: impl Iterator<Item = f64>, awake: u32) -> Option<f64> {
+    pub fn combine(&self, game: usize, values: impl Iterator<Item = f64>, awake: u32) -> Option<f64> {
         let (mut sum, mut total) = (0.0, 0.0);
-        for (i, (standing, value)) in self.standings.iter().zip(values).enumerate() {
+        for (i, (standing, value)) in self.standings(game).iter().zip(values).enumerate() {
             if awake >> i & 1 == 1 {
                 sum += f64::from(standing.weight) * value;
                 total += f64::from(standing.weight);
@@ -65,9 +87,9 @@ impl Combiner {
     }
 
     /// Charges the experts in `awake` with `losses` (finite; sleeping entries are ignored).
-    pub fn update(&mut self, losses: &[f64], awake: u32) {
+    pub fn update(&mut self, game: usize, losses: &[f64], awake: u32) {
         let is_awake = |i: usize| awake >> i & 1 == 1;
-        let present = || self.standings.iter().zip(losses).enumerate().filter(|(i, _)| is_awake(*i));
+        let present = || self.standings(game).iter().zip(losses).enumerate().filter(|(i, _)| is_awake(*i));
         let (mut mean, mut total, mut least) = (0.0, 0.0, f64::INFINITY);
         for (_, (standing, &loss)) in present() {
             mean += f64::from(standing.weight) * loss;
@@ -79,7 +101,7 @@ impl Combiner {
         }
         mean /= total;
         // The mix loss −ln Σ w e^(−ηℓ) / η, taken relative to the least loss to stay in range.
-        let eta = self.eta();
+        let eta = self.eta(game);
         let mix = if eta.is_finite() {
             let sum: f64 = present()
                 .map(|(_, (s, loss))| f64::from(s.weight) / total * libm::exp(-eta * (loss - least)))
@@ -88,31 +110,35 @@ impl Combiner {
         } else {
             least
         };
-        let keep = 1.0 - f64::from(self.forget);
-        self.gap = self.gap * keep + (mean - mix).max(0.0);
-        for (i, standing) in self.standings.iter_mut().enumerate() {
+        let Game { gap, forget } = &mut self.games[game];
+        let keep = 1.0 - f64::from(*forget);
+        *gap = (f64::from(*gap) * keep + (mean - mix).max(0.0)) as f32;
+        let experts = self.log_prior.len();
+        for (i, standing) in self.standings[game * experts..][..experts].iter_mut().enumerate() {
             let charged = if is_awake(i) { losses[i] } else { mean };
             standing.loss = (f64::from(standing.loss) * keep + charged) as f32;
         }
-        self.refresh();
+        self.refresh(game);
     }
 
-    fn eta(&self) -> f64 {
-        if self.gap > 0.0 { f64::from(self.log_count) / self.gap } else { f64::INFINITY }
+    fn eta(&self, game: usize) -> f64 {
+        let gap = f64::from(self.games[game].gap);
+        if gap > 0.0 { libm::log(self.log_prior.len().max(2) as f64) / gap } else { f64::INFINITY }
     }
 
-    fn refresh(&mut self) {
-        let least = self.standings.iter().map(|s| s.loss).fold(f32::INFINITY, f32::min);
-        let eta = self.eta();
+    fn refresh(&mut self, game: usize) {
+        let (eta, experts) = (self.eta(game), self.log_prior.len());
+        let standings = &mut self.standings[game * experts..][..experts];
+        let least = standings.iter().map(|s| s.loss).fold(f32::INFINITY, f32::min);
         let mut total = 0.0_f32;
-        for standing in &mut self.standings {
+        for (standing, log_prior) in standings.iter_mut().zip(&self.log_prior) {
             standing.loss -= least;
             let exponent = if standing.loss == 0.0 { 0.0 } else { -eta * f64::from(standing.loss) };
-            let exponent = exponent + f64::from(standing.log_prior);
+            let exponent = exponent + f64::from(*log_prior);
             standing.weight = if exponent > LEAST.0 { libm::exp(exponent) as f32 } else { LEAST.1 };
             total += standing.weight;
         }
-        for standing in &mut self.standings {
+        for standing in standings {
             standing.weight /= total;
         }
     }
@@ -120,5 +146,7 @@ impl Combiner {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         std::mem::size_of_val(&*self.standings)
+            + std::mem::size_of_val(&*self.games)
+            + std::mem::size_of_val(&*self.log_prior)
     }
 }

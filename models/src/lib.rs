@@ -15,6 +15,7 @@ pub mod hybrid;
 mod mixture;
 pub mod neural;
 pub mod nn;
+mod packed;
 pub mod prophet;
 pub mod residual;
 pub mod rls;

@@ -15,13 +15,14 @@ const BOTH: u32 = 0b11;
 /// of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Mixture {
-    combiners: [Combiner; 5],
+    /// A game per level.
+    combiner: Combiner,
     trackers: [Tracker; 5],
     /// Beside the track's forecasts that are not yet due, row by row.
     kept: Box<[Kept]>,
-    settled: u64,
+    settled: u32,
 }
-state!(Mixture { combiners, trackers, kept, settled });
+state!(Mixture { combiner, trackers, kept, settled });
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -36,7 +37,7 @@ impl Mixture {
     /// For `rows` pending forecasts; `forget` as the experts' combiners.
     pub(crate) fn new(rows: usize, forget: f32) -> Self {
         Self {
-            combiners: std::array::from_fn(|_| Combiner::new(&[1.0, 1.0], forget)),
+            combiner: Combiner::new(&[1.0, 1.0], &[forget; 5]),
             trackers: [Tracker::default(); 5],
             kept: vec![Kept { head: [f32::NAN; 5], mixed: [0.0; 5] }; rows].into_boxed_slice(),
             settled: 0,
@@ -54,7 +55,7 @@ impl Mixture {
         let mut mixed = ensemble;
         if let Some(head) = head {
             for (l, mixed) in mixed.iter_mut().enumerate() {
-                let both = self.combiners[l].combine([ensemble[l], head[l]].into_iter(), BOTH);
+                let both = self.combiner.combine(l, [ensemble[l], head[l]].into_iter(), BOTH);
                 let tracked = both.unwrap_or(ensemble[l]) + scale * self.trackers[l].correction();
                 *mixed = tracked.clamp(0.0, VALUE_LIMIT);
             }
@@ -75,15 +76,15 @@ impl Mixture {
         }
         for l in 0..5 {
             let inputs = [f64::from(ensemble[l]), f64::from(head[l])];
-            let both = self.combiners[l].combine(inputs.into_iter(), BOTH).unwrap_or(inputs[0]);
+            let both = self.combiner.combine(l, inputs.into_iter(), BOTH).unwrap_or(inputs[0]);
             let slope = pinball(LEVELS[l], truth, both).1;
-            self.combiners[l].update(&inputs.map(|input| slope * (input - both)), BOTH);
+            self.combiner.update(l, &inputs.map(|input| slope * (input - both)), BOTH);
             // As in the ensemble: values are kept as f32, and equality, meant at that precision, teaches nothing.
             if truth as f32 != mixed[l] {
-                self.trackers[l].settle(LEVELS[l], (truth as f32) < mixed[l], self.settled);
+                self.trackers[l].settle(LEVELS[l], (truth as f32) < mixed[l], u64::from(self.settled));
             }
         }
-        self.settled += 1;
+        self.settled = self.settled.saturating_add(1);
         let mut issued = mixed;
         issued.sort_unstable_by(f32::total_cmp);
         let losses = issued.iter().zip(LEVELS).map(|(q, level)| pinball(level, truth, f64::from(*q)).0);
@@ -96,7 +97,7 @@ impl Mixture {
         let Kept { head, mixed } = self.kept[row];
         for (l, tracker) in self.trackers.iter_mut().enumerate() {
             if !head[0].is_nan() && f64::from(mixed[l]) < bound {
-                tracker.settle(LEVELS[l], false, self.settled);
+                tracker.settle(LEVELS[l], false, u64::from(self.settled));
             }
         }
     }
@@ -110,11 +111,11 @@ impl Mixture {
 
     /// The head's share per level.
     pub(crate) fn shares(&self) -> [f64; 5] {
-        std::array::from_fn(|l| self.combiners[l].weights().nth(1).unwrap_or(0.0))
+        std::array::from_fn(|l| self.combiner.weights(l).nth(1).unwrap_or(0.0))
     }
 
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.combiners.iter().map(Combiner::heap_bytes).sum::<usize>() + std::mem::size_of_val(&*self.kept)
+        self.combiner.heap_bytes() + std::mem::size_of_val(&*self.kept)
     }
 }

@@ -13,35 +13,37 @@ const DEVIATION_MEMORY: f64 = 500.0;
 /// would let it, and with it the next step, grow without end (lesson 6).
 const COVARIANCE_LIMIT: f64 = 10.0;
 
+/// Regressors at most: what an update works on lies on the stack.
+const MOST: usize = 16;
+
 /// Weights that minimise Σ λ^(n−i) (yᵢ − w·xᵢ)² + λⁿ δ |w|².
 ///
 /// Haykin, *Adaptive Filter Theory*, 5th ed., §10.3, table 10.1, with a start of P = I/δ. While no guard strikes the
 /// weights are that exact solution.
 #[derive(Clone, Debug)]
 pub struct Rls {
-    weights: Vec<f64>,
-    /// P, row by row; symmetric.
-    covariance: Vec<f64>,
-    gain: Vec<f64>,
+    weights: Box<[f64]>,
+    /// P's upper half, row by row: it is symmetric.
+    covariance: Box<[f64]>,
     keep: f64,
     start: f64,
     deviation: f64,
     updates: f64,
 }
-state!(Rls { weights, covariance, deviation, updates } fixed { gain, keep, start });
+state!(Rls { weights, covariance, deviation, updates } fixed { keep, start });
 
 impl Rls {
     /// `size` weights, all zero; `keep` is λ, `ridge` δ.
+    ///
+    /// # Panics
+    /// If there are more than 16.
     pub fn new(size: usize, keep: f64, ridge: f64) -> Self {
-        let mut covariance = vec![0.0; size * size];
-        for i in 0..size {
-            covariance[i * size + i] = 1.0 / ridge;
-        }
+        assert!(size <= MOST, "at most {MOST} regressors");
         let start = 1.0 / ridge;
+        let diagonal = |i: usize| (i..size).map(move |j| if i == j { start } else { 0.0 });
         Self {
-            weights: vec![0.0; size],
-            covariance,
-            gain: vec![0.0; size],
+            weights: vec![0.0; size].into(),
+            covariance: (0..size).flat_map(diagonal).collect(),
             keep,
             start,
             deviation: 0.0,
@@ -64,24 +66,30 @@ impl Rls {
         let size = self.weights.len();
         let error = y - self.predict(x);
         let bounded = self.bound(error);
-        let mut power = self.keep;
-        for (gain, (row, x_i)) in self.gain.iter_mut().zip(self.covariance.chunks_exact(size).zip(x)) {
-            *gain = row.iter().zip(x).map(|(p, x)| p * x).sum();
-            power += *gain * x_i;
+        let mut gain = [0.0; MOST];
+        let mut rows = self.covariance.iter();
+        for i in 0..size {
+            for (j, p) in (i..size).zip(rows.by_ref()) {
+                gain[i] += p * x[j];
+                if j > i {
+                    gain[j] += p * x[i];
+                }
+            }
         }
-        for (weight, gain) in self.weights.iter_mut().zip(&self.gain) {
+        let power = self.keep + gain.iter().zip(x).map(|(gain, x)| gain * x).sum::<f64>();
+        for (weight, gain) in self.weights.iter_mut().zip(&gain) {
             *weight += gain / power * bounded;
         }
-        // P ← (P − Px (Px)ᵀ / power) / λ; the upper half decides, so that it stays symmetric to the bit.
+        // P ← (P − Px (Px)ᵀ / power) / λ.
         let mut trace = 0.0;
+        let mut rows = self.covariance.iter_mut();
         for i in 0..size {
-            for j in i..size {
-                let value = self.covariance[i * size + j] - self.gain[i] * self.gain[j] / power;
-                let value = value / self.keep;
-                self.covariance[i * size + j] = value;
-                self.covariance[j * size + i] = value;
+            for (j, p) in (i..size).zip(rows.by_ref()) {
+                *p = (*p - gain[i] * gain[j] / power) / self.keep;
+                if i == j {
+                    trace += *p;
+                }
             }
-            trace += self.covariance[i * size + i];
         }
         let most = COVARIANCE_LIMIT * self.start * size as f64;
         if trace > most {
@@ -105,7 +113,7 @@ impl Rls {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        (2 * self.weights.len() + self.covariance.len()) * 8
+        (self.weights.len() + self.covariance.len()) * 8
     }
 }
 
@@ -139,7 +147,7 @@ mod tests {
         for _ in 0..100_000 {
             rls.update(&[1.0, 0.0], 5.0);
         }
-        let trace = rls.covariance[0] + rls.covariance[3];
+        let trace = rls.covariance[0] + rls.covariance[2];
         assert!(trace <= 20.0 * 1.000_001, "{trace}");
         for _ in 0..1000 {
             rls.update(&[1.0, 1.0], 7.0);

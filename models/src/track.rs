@@ -11,8 +11,9 @@ use crate::tracking::Tracker;
 use crate::window::{Outcome, Window};
 
 /// About so many forecasts of a target are kept until they are due: of longer targets only every so many-th origin is
-/// settled. Their windows overlap almost wholly, so little is lost but memory and work.
-const MAX_PENDING: u32 = 15;
+/// settled. Their windows overlap almost wholly, so little is lost but memory and work: fifteen instead of eight gained
+/// 0.4 % on FORECAST.md's traces and cost 5 KB a workload.
+const MAX_PENDING: u32 = 8;
 
 /// Every so many-th origin's forecast of a target is kept and settled. Above one it shares no factor with a day of bins,
 /// so that every minute of the hour comes in turn: with every third, a timer that strikes each quarter-hour was always
@@ -40,27 +41,29 @@ const JUMP_LEVEL: f64 = 0.9;
 /// Jumps remembered, in bins: a burst of ten minutes a day makes 50 days of it, an hourly one two days.
 const JUMP_MEMORY: f64 = 500.0;
 
+/// The combiner's game that takes the upper levels' place while the season announces a jump.
+const JUMPS: usize = 5;
+
 /// Everything that belongs to one target.
 pub(crate) struct Track {
     target: Target,
     stride: i64,
-    residuals: Vec<Residuals>,
-    combiners: [Combiner; 5],
-    /// Takes the place of the upper levels' combiners while the season announces a jump.
-    jumps: Combiner,
+    residuals: Box<[Residuals]>,
+    /// A game per level, and [`JUMPS`].
+    combiner: Combiner,
     trackers: [Tracker; 5],
     /// Forecasts that are not yet due, a ring by origin.
-    pending: Vec<Pending>,
+    pending: Box<[Pending]>,
     /// The experts' points beside them, row by row.
-    points: Vec<f32>,
-    expert_losses: Vec<Mean>,
+    points: Box<[f32]>,
+    expert_losses: Box<[Mean]>,
     /// What the head makes of it, if there is one.
     mixture: Option<Box<Mixture>>,
     loss: Mean,
-    settled: u64,
-    covered: [u64; 5],
+    settled: u32,
+    covered: [u32; 5],
 }
-state!(Track { residuals, combiners, jumps, trackers, pending, points, expert_losses, loss, settled, covered }
+state!(Track { residuals, combiner, trackers, pending, points, expert_losses, loss, settled, covered }
     given { mixture }
     fixed { target, stride });
 
@@ -113,17 +116,18 @@ impl Track {
         let stride = stride(target);
         let rows = target.steps().div_ceil(stride) as usize;
         let forget = |memory: f64| (f64::from(stride) / memory) as f32;
+        let mut games = [forget(MEMORY); 6];
+        games[JUMPS] = forget(JUMP_MEMORY);
         let empty = Pending { origin: 0, awake: 0, scale: 1.0, tracked: [0.0; 5] };
         Self {
             target,
             stride: i64::from(stride),
-            residuals: vec![Residuals::new(); prior.len()],
-            combiners: std::array::from_fn(|_| Combiner::new(prior, forget(MEMORY))),
-            jumps: Combiner::new(prior, forget(JUMP_MEMORY)),
+            residuals: vec![Residuals::new(); prior.len()].into(),
+            combiner: Combiner::new(prior, &games),
             trackers: [Tracker::default(); 5],
-            pending: vec![empty; rows],
-            points: vec![0.0; rows * prior.len()],
-            expert_losses: vec![Mean::default(); prior.len()],
+            pending: vec![empty; rows].into(),
+            points: vec![0.0; rows * prior.len()].into(),
+            expert_losses: vec![Mean::default(); prior.len()].into(),
             mixture: None,
             loss: Mean::default(),
             settled: 0,
@@ -151,8 +155,8 @@ impl Track {
         let mut tracked = [0.0; 5];
         for (l, tracked) in tracked.iter_mut().enumerate() {
             let quantiles = points.clone().zip(&self.residuals).map(|(p, r)| quantile(p, scale, r, l));
-            let combiner = if jump && LEVELS[l] >= JUMP_LEVEL { &self.jumps } else { &self.combiners[l] };
-            let mixed = combiner.combine(quantiles, awake).unwrap_or(0.0);
+            let game = if jump && LEVELS[l] >= JUMP_LEVEL { JUMPS } else { l };
+            let mixed = self.combiner.combine(game, quantiles, awake).unwrap_or(0.0);
             *tracked = (mixed + scale * self.trackers[l].correction()).clamp(0.0, VALUE_LIMIT);
         }
         let row = (index.rem_euclid(self.stride) == 0).then(|| self.row(index));
@@ -206,7 +210,7 @@ impl Track {
                 // so nothing else is learned, and nothing ever downwards.
                 for (l, tracker) in self.trackers.iter_mut().enumerate() {
                     if f64::from(pending.tracked[l]) < bound {
-                        tracker.settle(LEVELS[l], false, self.settled);
+                        tracker.settle(LEVELS[l], false, u64::from(self.settled));
                     }
                 }
                 if let Some(mixture) = &mut self.mixture {
@@ -227,11 +231,11 @@ impl Track {
                 let quantiles = served.map(|l| (l, quantile(points[i], scale, &self.residuals[i], l)));
                 *loss = quantiles.map(|(l, q)| pinball(truth, q, LEVELS[l])).sum();
             }
-            self.jumps.update(losses, pending.awake);
+            self.combiner.update(JUMPS, losses, pending.awake);
         }
-        for (l, combiner) in self.combiners.iter_mut().enumerate() {
+        for l in 0..5 {
             let quantiles = || points.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
-            let mixed = combiner.combine(quantiles(), pending.awake).unwrap_or(0.0);
+            let mixed = self.combiner.combine(l, quantiles(), pending.awake).unwrap_or(0.0);
             let slope = if truth > mixed {
                 -LEVELS[l]
             } else if truth < mixed {
@@ -245,7 +249,7 @@ impl Track {
             for (loss, quantile) in losses.iter_mut().zip(quantiles()) {
                 *loss = slope * (quantile - mixed);
             }
-            combiner.update(losses, pending.awake);
+            self.combiner.update(l, losses, pending.awake);
         }
         let mut alone = pending.tracked;
         alone.sort_unstable_by(f32::total_cmp);
@@ -267,9 +271,10 @@ impl Track {
             // repetition) the quantile is right as it is: counting them as covered would wind the correction up.
             let truth = truth as f32;
             if truth != pending.tracked[l] {
-                self.trackers[l].settle(LEVELS[l], truth < pending.tracked[l], self.settled);
+                let covered = truth < pending.tracked[l];
+                self.trackers[l].settle(LEVELS[l], covered, u64::from(self.settled));
             }
-            self.covered[l] += u64::from(truth <= issued[l]);
+            self.covered[l] += u32::from(truth <= issued[l]);
         }
         self.loss.add(loss_of(&issued));
         self.settled += 1;
@@ -291,15 +296,15 @@ impl Track {
 
     /// The experts' weights at a level, as if all were awake.
     pub(crate) fn weights(&self, level: Level) -> impl Iterator<Item = f64> + '_ {
-        self.combiners[level as usize].weights()
+        self.combiner.weights(level as usize)
     }
 
     /// How its forecasts have done.
     pub(crate) fn score(&self) -> Score {
         Score {
             target: self.target,
-            settled: self.settled,
-            covered: self.covered,
+            settled: u64::from(self.settled),
+            covered: self.covered.map(u64::from),
             loss: f64::from(self.loss.value),
         }
     }
@@ -318,7 +323,7 @@ impl Track {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.residuals.len() * (size_of::<Residuals>() + size_of::<Mean>())
-            + self.combiners.iter().chain([&self.jumps]).map(Combiner::heap_bytes).sum::<usize>()
+            + self.combiner.heap_bytes()
             + self.mixture.as_ref().map_or(0, |mixture| size_of::<Mixture>() + mixture.heap_bytes())
             + self.pending.len() * size_of::<Pending>()
             + self.points.len() * 4
@@ -342,12 +347,12 @@ mod tests {
     fn settled_origins_reach_every_minute_of_the_hour() {
         for steps in 1..=crate::ensemble::MAX_STEPS {
             let stride = stride(Target::At { steps });
-            assert!(stride >= steps.div_ceil(MAX_PENDING) && stride < 32, "{steps}: {stride}");
+            assert!(stride >= steps.div_ceil(MAX_PENDING) && stride < 64, "{steps}: {stride}");
             assert!(
                 (1..60).all(|turns| !(turns * stride).is_multiple_of(60)),
                 "{steps}: every {stride}th comes back too early"
             );
         }
-        assert_eq!([1, 15, 30, 60].map(|steps| stride(Target::MaxOver { steps })), [1, 1, 7, 7]);
+        assert_eq!([1, 5, 15, 60].map(|steps| stride(Target::MaxOver { steps })), [1, 1, 7, 11]);
     }
 }

@@ -1,47 +1,33 @@
 //! The newest bins of a series, by index, gaps included.
 
 use crate::expert::Bin;
-use crate::state::{Loader, Saver, Unreadable, state};
+use crate::state::{Loader, Saver, State, Unreadable, state};
 
-/// What the window holds for one bin.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Slot {
-    value: f32,
-    state: State,
+/// What the window holds for one bin: NaN where nothing was measured; the sign says that the value is a lower bound.
+#[derive(Clone, Copy, Debug)]
+struct Slot(f32);
+
+impl Slot {
+    const EMPTY: Self = Self(f32::NAN);
+
+    fn outcome(self) -> Outcome {
+        match self.0 {
+            v if v.is_nan() => Outcome::Unknown,
+            v if v.is_sign_negative() => Outcome::AtLeast(f64::from(-v)),
+            v => Outcome::Known(f64::from(v)),
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Missing,
-    Measured,
-    LowerBound,
-}
-
-impl crate::state::State for Slot {
+impl State for Slot {
     fn save(&self, out: &mut Saver) {
-        let state: u8 = match self.state {
-            State::Missing => 0,
-            State::Measured => 1,
-            State::LowerBound => 2,
-        };
-        (self.value, state).save(out);
+        self.0.save(out);
     }
 
     fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
-        let mut read = (0.0, 0_u8);
-        read.load(from)?;
-        let state = match read.1 {
-            0 => State::Missing,
-            1 => State::Measured,
-            2 => State::LowerBound,
-            _ => return Err(Unreadable::Broken),
-        };
-        *self = Self { value: read.0, state };
-        Ok(())
+        self.0.load(from)
     }
 }
-
-const EMPTY: Slot = Slot { value: 0.0, state: State::Missing };
 
 /// A value that became known, as far as it did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +43,7 @@ pub enum Outcome {
 /// A ring of the newest `capacity` bins.
 #[derive(Clone, Debug)]
 pub struct Window {
-    slots: Vec<Slot>,
+    slots: Box<[Slot]>,
     newest: Option<i64>,
 }
 state!(Window { slots, newest });
@@ -65,7 +51,7 @@ state!(Window { slots, newest });
 impl Window {
     /// An empty window of `capacity` bins.
     pub fn new(capacity: usize) -> Self {
-        Self { slots: vec![EMPTY; capacity.max(1)], newest: None }
+        Self { slots: vec![Slot::EMPTY; capacity.max(1)].into(), newest: None }
     }
 
     /// Index of the newest bin.
@@ -82,43 +68,39 @@ impl Window {
             let first = (newest + 1).max(bin.index.saturating_sub(capacity - 1));
             for index in first..bin.index {
                 let at = self.at(index);
-                self.slots[at] = EMPTY;
+                self.slots[at] = Slot::EMPTY;
             }
         }
         let at = self.at(bin.index);
         self.slots[at] = match (bin.value, bin.censored) {
-            (None, _) => EMPTY,
-            (Some(v), false) => Slot { value: v as f32, state: State::Measured },
-            (Some(v), true) => Slot { value: v as f32, state: State::LowerBound },
+            (None, _) => Slot::EMPTY,
+            // A zero may come with a sign of its own.
+            (Some(v), false) => Slot(v.abs() as f32),
+            (Some(v), true) => Slot(-v.abs() as f32),
         };
         self.newest = Some(bin.index);
     }
 
     /// What is known of bin `index`.
     pub fn get(&self, index: i64) -> Outcome {
-        let slot = self.slot(index);
-        match slot.state {
-            State::Missing => Outcome::Unknown,
-            State::Measured => Outcome::Known(f64::from(slot.value)),
-            State::LowerBound => Outcome::AtLeast(f64::from(slot.value)),
-        }
+        self.slot(index).outcome()
     }
 
     /// What is known of the largest value of the bins `first..=last`.
     pub fn max(&self, first: i64, last: i64) -> Outcome {
-        let (mut largest, mut whole, mut any) = (0.0_f32, true, false);
+        let (mut largest, mut whole, mut any) = (0.0_f64, true, false);
         for index in first..=last {
-            let slot = self.slot(index);
-            whole &= slot.state == State::Measured;
-            if slot.state != State::Missing {
+            let outcome = self.get(index);
+            whole &= matches!(outcome, Outcome::Known(_));
+            if let Outcome::Known(value) | Outcome::AtLeast(value) = outcome {
                 any = true;
-                largest = largest.max(slot.value);
+                largest = largest.max(value);
             }
         }
         match (any, whole) {
             (false, _) => Outcome::Unknown,
-            (true, true) => Outcome::Known(f64::from(largest)),
-            (true, false) => Outcome::AtLeast(f64::from(largest)),
+            (true, true) => Outcome::Known(largest),
+            (true, false) => Outcome::AtLeast(largest),
         }
     }
 
@@ -132,7 +114,7 @@ impl Window {
             Some(newest) if index <= newest && newest - index < self.slots.len() as i64 => {
                 self.slots[self.at(index)]
             }
-            _ => EMPTY,
+            _ => Slot::EMPTY,
         }
     }
 

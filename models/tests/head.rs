@@ -43,7 +43,7 @@ fn loss(quantiles: &Quantiles, truth: f64) -> f64 {
 
 #[test]
 fn until_it_is_admitted_the_forecast_is_the_ensembles_and_then_it_is_better() {
-    let (mut with, mut without) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::node(GRID, &TARGETS));
+    let (mut with, mut without) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::headless(GRID, &TARGETS));
     let mut bursts = Bursts::new(1);
     let (mut series, mut said) = (Vec::new(), Vec::new());
     let (mut ours, mut theirs, mut count) = (0.0, 0.0, 0);
@@ -100,7 +100,7 @@ fn a_network_that_knows_nothing_is_never_heard() {
         values.iter_mut().for_each(|w| *w = (4.0 * random.unit() - 2.0) as f32);
     });
     let mut with = Ensemble::cluster_with(GRID, &TARGETS, Arc::new(network));
-    let mut without = Ensemble::node(GRID, &TARGETS);
+    let mut without = Ensemble::headless(GRID, &TARGETS);
     let mut bursts = Bursts::new(2);
     for i in 0..3 * 1440 {
         let bin = Bin::new(i, bursts.next());
@@ -114,7 +114,7 @@ fn a_network_that_knows_nothing_is_never_heard() {
 
 #[test]
 fn a_bin_that_is_missing_or_a_lower_bound_is_the_ensembles_alone() {
-    let (mut with, mut without) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::node(GRID, &TARGETS));
+    let (mut with, mut without) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::headless(GRID, &TARGETS));
     let mut bursts = Bursts::new(1);
     for i in 0..5000 {
         let bin = Bin::new(i, bursts.next());

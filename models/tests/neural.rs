@@ -1,8 +1,11 @@
 //! The shipped networks as forecasters: causal, quiet on hostile input, without allocation, better than what it chooses
 //! among.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 use std::sync::Arc;
 
+use prescale_models::neural::training::{fingerprint, hash};
 use prescale_models::neural::{CoreKind, Pooled, shipped, shipped_as};
 use prescale_models::nn::Random;
 use prescale_models::{Bin, Grid, Level, Target};
@@ -19,6 +22,22 @@ fn pooled(core: CoreKind) -> Pooled {
 fn rate(i: i64, random: &mut Random) -> f64 {
     let phase = (i % 1440) as f64 / 1440.0;
     20.0 + 60.0 * phase * (1.0 - phase) + 3.0 * random.unit() + if i % 30 == 0 { 12.0 } else { 0.0 }
+}
+
+#[test]
+fn the_shipped_weights_were_trained_by_this_code() {
+    let shipped: [(CoreKind, &str, &[u8]); 3] = [
+        (CoreKind::Gru, include_str!("../weights/gru.json"), include_bytes!("../weights/gru.safetensors")),
+        (CoreKind::Lstm, include_str!("../weights/lstm.json"), include_bytes!("../weights/lstm.safetensors")),
+        (CoreKind::Cnn, include_str!("../weights/cnn.json"), include_bytes!("../weights/cnn.safetensors")),
+    ];
+    for (core, sidecar, weights) in shipped {
+        let sidecar: serde_json::Value = serde_json::from_str(sidecar).unwrap();
+        let named = |key: &str| sidecar[key].as_str().map(str::to_owned);
+        assert_eq!(named("weights"), Some(format!("{:016x}", hash(weights))), "{core:?}: the JSON file's");
+        // Where this fails, features or training have changed since: `cargo xtask train`, and new figures in the card.
+        assert_eq!(named("code"), Some(format!("{:016x}", fingerprint(core))), "{core:?}");
+    }
 }
 
 #[test]

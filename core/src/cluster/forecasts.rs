@@ -11,6 +11,8 @@ use crate::units::RequestsPerSecond;
 const FAST_STEPS: [u32; 4] = [3, 6, 12, 30];
 /// Steps of 60 s: a minute to an hour.
 const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
+/// Those whose maxima are forecast too: of a single bin it is the bin itself.
+const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
 
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
@@ -32,7 +34,7 @@ impl Side {
         let targets = match resolution {
             Resolution::Minute => {
                 let at = SLOW_STEPS.iter().map(|&steps| Target::At { steps });
-                at.chain(max_over(&SLOW_STEPS)).collect()
+                at.chain(max_over(&SLOW_MAXIMA)).collect()
             }
             _ => max_over(&FAST_STEPS),
         };
@@ -71,7 +73,7 @@ impl Side {
 
     fn reaches(&self, seconds: f64) -> bool {
         let step = self.resolution.step_seconds();
-        let longest = if self.resolution == Resolution::Minute { SLOW_STEPS[5] } else { FAST_STEPS[3] };
+        let longest = if self.resolution == Resolution::Minute { SLOW_MAXIMA[4] } else { FAST_STEPS[3] };
         f64::from(longest * step) >= seconds + f64::from(step)
     }
 }

@@ -1,8 +1,12 @@
 //! Holt-Winters: damped trend and additive daily season, online, over a small grid of factors.
 
+use std::sync::LazyLock;
+
+use crate::ensemble::MAX_STEPS;
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
-use crate::state::state;
+use crate::packed::Signed;
+use crate::state::{Loader, Saver, State, Unreadable, state};
 
 /// Smoothing factors of one Holt-Winters member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,11 +44,22 @@ const PHASE_SECONDS: u32 = 60;
 /// How much of a member's loss is kept per bin; a memory of 2,000 bins covers every hour of a day of minutes.
 const MEMORY: f64 = 1.0 - 1.0 / 2000.0;
 
+/// Sum of φ, φ², … φ^k at `[k]`.
+static DAMPING_SUMS: LazyLock<[f64; MAX_STEPS as usize + 1]> = LazyLock::new(|| {
+    let mut sums = [0.0; MAX_STEPS as usize + 1];
+    let mut power = 1.0;
+    for k in 1..sums.len() {
+        power *= DAMPING;
+        sums[k] = sums[k - 1] + power;
+    }
+    sums
+});
+
 /// Holt-Winters in the form of Hyndman & Athanasopoulos, *Forecasting: Principles and Practice*, 3rd ed., §8.3
 /// (additive, damped: ℓ = α(y − s) + (1 − α)(ℓ + φb), b = β(ℓ − ℓ₋₁) + (1 − β)φb, s = γ(y − ℓ₋₁ − φb₋₁) + (1 − γ)s).
 ///
 /// Members that share a season factor share one season, updated from the first member's level, so that a day of
-/// minutes costs 6 KB a season and not a member. Each target follows the member whose path was nearest at its end.
+/// minutes costs 3 KB a season and not a member. Each target follows the member whose path was nearest at its end.
 /// The first day is stored and becomes the first season; until then the expert sleeps.
 #[derive(Clone, Debug)]
 pub struct HoltWinters {
@@ -53,12 +68,14 @@ pub struct HoltWinters {
     seasons: Vec<Season>,
     /// Level and trend of member m under season s at `[s * members + m]`.
     states: Vec<(f64, f64)>,
-    /// The levels at the newest origins, a ring by index, and beside each row the trends of the members that have one.
-    past: Vec<f32>,
-    origins: Vec<i64>,
-    /// Sum of φ, φ², … φ^k at `[k]`.
-    damping_sums: Vec<f64>,
-    tuned: Vec<Tuning>,
+    /// The levels at the newest origins, a ring by index, NaN before the first; beside each row the trends of the
+    /// members that have one.
+    past: Box<[f32]>,
+    /// The low half of their indices: rows are reused within the longest target, far sooner than it repeats.
+    origins: Box<[u32]>,
+    tuned: Box<[Tuning]>,
+    /// Each member's discounted absolute error, target by target.
+    losses: Box<[f32]>,
     /// How many of the members have a trend: the last ones.
     with_trend: usize,
     kind: ModelKind,
@@ -70,32 +87,103 @@ pub struct HoltWinters {
     day_count: u64,
     awake: bool,
 }
-state!(HoltWinters { seasons, states, past, origins, tuned, first, newest, day_sum, day_count, awake }
-    fixed { grid, members, damping_sums, with_trend, kind, period, bins_per_phase });
+state!(HoltWinters { seasons, states, past, origins, tuned, losses, first, newest, day_sum, day_count, awake }
+    fixed { grid, members, with_trend, kind, period, bins_per_phase }
+    sound |h| h.tuned.iter().all(|t| t.best < h.states.len()));
+
+/// Seasons of more phases than this are packed into 16 bits each.
+const MOST_EXACT: usize = 128;
+
+#[derive(Clone, Debug)]
+enum Offsets {
+    Exact(Box<[f32]>),
+    Packed(Box<[Signed]>),
+}
+
+/// Which of the two it is follows from the settings.
+impl State for Offsets {
+    fn save(&self, out: &mut Saver) {
+        match self {
+            Self::Exact(offsets) => offsets.save(out),
+            Self::Packed(offsets) => offsets.save(out),
+        }
+    }
+
+    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        match self {
+            Self::Exact(offsets) => offsets.load(from),
+            Self::Packed(offsets) => offsets.load(from),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 struct Season {
     /// γ per bin: a phase of several bins is updated that often a day.
     factor: f64,
-    /// Offset per phase; NaN where nothing was ever seen.
-    offsets: Vec<f32>,
+    /// Offset per phase; NaN or unknown where nothing was ever seen.
+    offsets: Offsets,
+    /// The phase that was changed last, and its offset: packed when another one is, so that many small changes of one
+    /// turn aren't rounded away.
+    open: (usize, f32),
 }
-state!(Season { offsets } fixed { factor });
+state!(Season { offsets, open } fixed { factor } sound |s| s.open.0 < s.phases());
 
 impl Season {
+    fn new(factor: f64, phases: usize) -> Self {
+        let offsets = if phases <= MOST_EXACT {
+            Offsets::Exact(vec![f32::NAN; phases].into())
+        } else {
+            Offsets::Packed(vec![Signed::UNKNOWN; phases].into())
+        };
+        Self { factor, offsets, open: (0, f32::NAN) }
+    }
+
+    fn phases(&self) -> usize {
+        match &self.offsets {
+            Offsets::Exact(offsets) => offsets.len(),
+            Offsets::Packed(offsets) => offsets.len(),
+        }
+    }
+
+    fn get(&self, phase: usize) -> Option<f64> {
+        let offset = match &self.offsets {
+            _ if self.open.0 == phase => self.open.1,
+            Offsets::Exact(offsets) => offsets[phase],
+            Offsets::Packed(offsets) => offsets[phase].get().unwrap_or(f32::NAN),
+        };
+        (!offset.is_nan()).then_some(f64::from(offset))
+    }
+
+    /// The offset; none where nothing was ever seen.
     fn at(&self, phase: usize) -> f64 {
-        let offset = self.offsets[phase];
-        if offset.is_nan() { 0.0 } else { f64::from(offset) }
+        self.get(phase).unwrap_or(0.0)
+    }
+
+    fn set(&mut self, phase: usize, offset: f64) {
+        let (open, value) = std::mem::replace(&mut self.open, (phase, offset as f32));
+        if open != phase && !value.is_nan() {
+            match &mut self.offsets {
+                Offsets::Exact(offsets) => offsets[open] = value,
+                Offsets::Packed(offsets) => offsets[open] = Signed::new(value),
+            }
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match &self.offsets {
+            Offsets::Exact(offsets) => std::mem::size_of_val(&**offsets),
+            Offsets::Packed(offsets) => std::mem::size_of_val(&**offsets),
+        }
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Tuning {
     target: Target,
-    losses: Vec<f64>,
     best: usize,
 }
-state!(Tuning { losses, best } fixed { target } sound |t| t.best < t.losses.len());
+state!(Tuning { best } fixed { target });
 
 impl HoltWinters {
     /// The daily season, without history, over the standard grid of factors.
@@ -148,25 +236,15 @@ impl HoltWinters {
         let phases = period / bins_per_phase;
         let steps = targets.iter().map(|t| t.steps() as usize).max().unwrap_or(1);
         let states = members.len() * seasons.len();
-        let season = |&periodic: &f64| Season {
-            factor: if bins_per_phase == 1 {
-                periodic
-            } else {
-                1.0 - libm::pow(1.0 - periodic, 1.0 / bins_per_phase as f64)
-            },
-            offsets: vec![f32::NAN; phases],
+        let season = |&periodic: &f64| {
+            let factor = 1.0 - libm::pow(1.0 - periodic, 1.0 / bins_per_phase as f64);
+            Season::new(if bins_per_phase == 1 { periodic } else { factor }, phases)
         };
         let with_trend = members.iter().filter(|m| m.trend > 0.0).count();
         assert!(
             members[members.len() - with_trend..].iter().all(|m| m.trend > 0.0),
             "members with a trend come last"
         );
-        let mut damping_sums = vec![0.0; steps + 1];
-        let mut power = 1.0;
-        for k in 1..=steps {
-            power *= DAMPING;
-            damping_sums[k] = damping_sums[k - 1] + power;
-        }
         Self {
             grid,
             kind,
@@ -174,14 +252,11 @@ impl HoltWinters {
             members: members.to_vec(),
             seasons: seasons.iter().map(season).collect(),
             states: vec![(0.0, 0.0); states],
-            past: vec![0.0; (states + seasons.len() * with_trend) * (steps + 1)],
+            past: vec![f32::NAN; (states + seasons.len() * with_trend) * (steps + 1)].into(),
             with_trend,
-            origins: vec![i64::MIN; steps + 1],
-            damping_sums,
-            tuned: targets
-                .iter()
-                .map(|&target| Tuning { target, losses: vec![0.0; states], best: 0 })
-                .collect(),
+            origins: vec![0; steps + 1].into(),
+            tuned: targets.iter().map(|&target| Tuning { target, best: 0 }).collect(),
+            losses: vec![0.0; targets.len() * states].into(),
             bins_per_phase: bins_per_phase as i64,
             first: None,
             newest: 0,
@@ -192,7 +267,7 @@ impl HoltWinters {
     }
 
     fn phase(&self, index: i64) -> usize {
-        (index.div_euclid(self.bins_per_phase)).rem_euclid(self.seasons[0].offsets.len() as i64) as usize
+        (index.div_euclid(self.bins_per_phase)).rem_euclid(self.seasons[0].phases() as i64) as usize
     }
 
     /// The first day: phases collect their mean, in the first season.
@@ -215,19 +290,18 @@ impl HoltWinters {
         self.day_count += 1;
         let phase = self.phase(bin.index);
         let within = (bin.index.rem_euclid(self.bins_per_phase) + 1) as f64;
-        let offset = &mut self.seasons[0].offsets[phase];
-        let old = if offset.is_nan() { value } else { f64::from(*offset) };
-        *offset = (old + (value - old) / within) as f32;
+        let season = &mut self.seasons[0];
+        let old = season.get(phase).unwrap_or(value);
+        season.set(phase, old + (value - old) / within);
     }
 
     fn start(&mut self) {
         let mean = self.day_sum / self.day_count.max(1) as f64;
-        for offset in &mut self.seasons[0].offsets {
-            *offset = (f64::from(*offset) - mean) as f32;
-        }
         let (first, others) = self.seasons.split_at_mut(1);
-        for season in others {
-            season.offsets.copy_from_slice(&first[0].offsets);
+        for phase in 0..first[0].phases() {
+            let Some(value) = first[0].get(phase) else { continue };
+            first[0].set(phase, value - mean);
+            others.iter_mut().for_each(|season| season.set(phase, value - mean));
         }
         self.states.fill((mean, 0.0));
     }
@@ -259,8 +333,8 @@ impl HoltWinters {
                     && let Some(value) = value
                 {
                     let seen = value - ahead;
-                    let factor = if season.offsets[phase].is_nan() { 1.0 } else { season.factor };
-                    season.offsets[phase] = (offset + factor * (seen - offset)) as f32;
+                    let factor = if season.get(phase).is_none() { 1.0 } else { season.factor };
+                    season.set(phase, offset + factor * (seen - offset));
                 }
                 let new =
                     value.map_or(ahead, |y| factors.level * (y - offset) + (1.0 - factors.level) * ahead);
@@ -269,7 +343,7 @@ impl HoltWinters {
             }
         }
         let row = bin.index.rem_euclid(self.origins.len() as i64) as usize;
-        self.origins[row] = bin.index;
+        self.origins[row] = bin.index as u32;
         let width = self.states.len() + self.seasons.len() * self.with_trend;
         let (levels, trends) = self.past[row * width..][..width].split_at_mut(self.states.len());
         for (past, state) in levels.iter_mut().zip(&self.states) {
@@ -288,27 +362,28 @@ impl HoltWinters {
         let Some(truth) = bin.value else { return };
         let (states, members) = (self.states.len(), self.members.len());
         let width = states + self.seasons.len() * self.with_trend;
-        for tuning in &mut self.tuned {
+        for (tuning, losses) in self.tuned.iter_mut().zip(self.losses.chunks_exact_mut(states)) {
             let steps = tuning.target.steps();
             let origin = bin.index - i64::from(steps);
             let row = origin.rem_euclid(self.origins.len() as i64) as usize;
-            if self.origins[row] != origin {
+            let (levels, trends) = self.past[row * width..][..width].split_at(states);
+            if self.origins[row] != origin as u32 || levels[0].is_nan() {
                 continue;
             }
-            let reach = self.damping_sums[steps as usize];
-            let (levels, trends) = self.past[row * width..][..width].split_at(states);
+            let reach = DAMPING_SUMS[steps as usize];
             for (s, season) in self.seasons.iter().enumerate() {
                 let offset = season.at(phase);
                 for m in 0..members {
                     let trend = (m + self.with_trend).checked_sub(members);
                     let trend = trend.map_or(0.0, |t| f64::from(trends[s * self.with_trend + t]));
                     let level = f64::from(levels[s * members + m]);
-                    let loss = &mut tuning.losses[s * members + m];
-                    *loss = *loss * MEMORY + (truth - (level + reach * trend + offset).max(0.0)).abs();
+                    let loss = &mut losses[s * members + m];
+                    let error = (truth - (level + reach * trend + offset).max(0.0)).abs();
+                    *loss = *loss * MEMORY as f32 + error as f32;
                 }
             }
             for i in 0..states {
-                if tuning.losses[i] < tuning.losses[tuning.best] {
+                if losses[i] < losses[tuning.best] {
                     tuning.best = i;
                 }
             }
@@ -319,7 +394,7 @@ impl HoltWinters {
         let (level, trend) = self.states[state];
         let season = &self.seasons[state / self.members.len()];
         let phase = self.phase(self.newest + i64::from(steps));
-        level + self.damping_sums[steps as usize] * trend + season.at(phase)
+        level + DAMPING_SUMS[steps as usize] * trend + season.at(phase)
     }
 }
 
@@ -359,14 +434,12 @@ impl Expert for HoltWinters {
     }
 
     fn heap_bytes(&self) -> usize {
-        let seasons: usize = self.seasons.iter().map(|s| std::mem::size_of_val(&*s.offsets)).sum();
-        let tuned: usize = self.tuned.iter().map(|t| std::mem::size_of_val(&*t.losses)).sum();
-        seasons
-            + tuned
+        self.seasons.iter().map(|s| s.heap_bytes() + size_of::<Season>()).sum::<usize>()
+            + std::mem::size_of_val(&*self.members)
             + std::mem::size_of_val(&*self.tuned)
+            + std::mem::size_of_val(&*self.losses)
             + std::mem::size_of_val(&*self.states)
             + std::mem::size_of_val(&*self.past)
             + std::mem::size_of_val(&*self.origins)
-            + std::mem::size_of_val(&*self.damping_sums)
     }
 }

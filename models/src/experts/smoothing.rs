@@ -22,18 +22,19 @@ pub struct TunedSmoothing {
     grid: Grid,
     levels: [f64; FACTORS.len()],
     observed: u64,
-    /// Levels at the newest origins, a ring by index; `origins` says which index a row belongs to.
-    past: Vec<[f32; FACTORS.len()]>,
-    origins: Vec<i64>,
+    /// Levels at the newest origins, a ring by index, NaN before the first; `origins` says which index a row belongs to,
+    /// by its low half.
+    past: Box<[[f32; FACTORS.len()]]>,
+    origins: Box<[u32]>,
     window: Window,
-    tuned: Vec<Tuning>,
+    tuned: Box<[Tuning]>,
 }
 state!(TunedSmoothing { levels, observed, past, origins, window, tuned } fixed { grid });
 
 #[derive(Clone, Debug)]
 struct Tuning {
     target: Target,
-    losses: [f64; FACTORS.len()],
+    losses: [f32; FACTORS.len()],
     best: usize,
 }
 state!(Tuning { losses, best } fixed { target } sound |t| t.best < FACTORS.len());
@@ -49,8 +50,8 @@ impl TunedSmoothing {
             grid,
             levels: [0.0; FACTORS.len()],
             observed: 0,
-            past: vec![[0.0; FACTORS.len()]; rows],
-            origins: vec![i64::MIN; rows],
+            past: vec![[f32::NAN; FACTORS.len()]; rows].into(),
+            origins: vec![0; rows].into(),
             window: Window::new(rows),
             tuned,
         }
@@ -62,7 +63,7 @@ impl TunedSmoothing {
             let steps = i64::from(tuning.target.steps());
             let origin = now - steps;
             let row = origin.rem_euclid(rows) as usize;
-            if self.origins[row] != origin {
+            if self.origins[row] != origin as u32 || self.past[row][0].is_nan() {
                 continue;
             }
             let outcome = match tuning.target {
@@ -72,7 +73,7 @@ impl TunedSmoothing {
             // A lower bound can't say which factor was nearer.
             let Outcome::Known(truth) = outcome else { continue };
             for (loss, level) in tuning.losses.iter_mut().zip(&self.past[row]) {
-                *loss = *loss * MEMORY + (truth - f64::from(*level)).abs();
+                *loss = *loss * MEMORY as f32 + (truth - f64::from(*level)).abs() as f32;
             }
             // Ties go to the factor already used, then to the smoother one.
             for i in 0..FACTORS.len() {
@@ -103,7 +104,7 @@ impl Expert for TunedSmoothing {
         }
         let row = bin.index.rem_euclid(self.past.len() as i64) as usize;
         self.past[row] = self.levels.map(|l| l as f32);
-        self.origins[row] = bin.index;
+        self.origins[row] = bin.index as u32;
     }
 
     fn awake(&self) -> bool {

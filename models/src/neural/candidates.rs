@@ -1,6 +1,7 @@
 //! The simple forecasts that a network chooses among, and how each of them has done lately.
 
 use crate::forecast::{Grid, Target};
+use crate::packed::Packed;
 use crate::residual::Residuals;
 use crate::state::state;
 use crate::track::stride;
@@ -138,7 +139,7 @@ struct Row {
     ready: u32,
     base: f32,
     scale: f32,
-    candidates: [f32; CANDIDATES],
+    candidates: [Packed; CANDIDATES],
 }
 state!(Row { origin, ready, base, scale, candidates });
 
@@ -178,7 +179,8 @@ impl Track {
     pub fn new(target: Target, grid: Grid) -> Self {
         let stride = stride(target);
         let rows = target.steps().div_ceil(stride) as usize;
-        let empty = Row { origin: 0, ready: 0, base: 0.0, scale: 1.0, candidates: [0.0; CANDIDATES] };
+        let empty =
+            Row { origin: 0, ready: 0, base: 0.0, scale: 1.0, candidates: [Packed::default(); CANDIDATES] };
         let settled = |seconds: u32| (seconds / grid.step_seconds / stride) as f32;
         Self {
             target,
@@ -205,7 +207,7 @@ impl Track {
         let Some(truth) = truth(self.target, origin, day) else { return };
         for (k, (losses, forecast)) in self.losses.iter_mut().zip(row.candidates).enumerate() {
             if row.ready >> k & 1 == 1 {
-                losses.add((truth as f32 - forecast).abs(), self.memories);
+                losses.add((truth as f32 - forecast.get()).abs(), self.memories);
             }
         }
         self.residuals.add((truth - f64::from(row.base)) / f64::from(row.scale));
@@ -257,7 +259,7 @@ impl Track {
             ready,
             base: base as f32,
             scale: scale as f32,
-            candidates: outlook.candidates.map(|c| c as f32),
+            candidates: outlook.candidates.map(|c| Packed::new(c as f32)),
         };
         outlook
     }

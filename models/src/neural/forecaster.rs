@@ -35,6 +35,9 @@ pub fn shipped_as(core: CoreKind) -> Arc<Network<f32>> {
     Arc::clone(network)
 }
 
+/// What a step works on lies on the stack: enough for 64 units of either kind.
+const SCRATCH: usize = 8 * 64;
+
 /// One workload's neural forecasts: recursive, some microseconds a bin, nothing allocated after the start.
 #[derive(Clone, Debug)]
 pub struct Neural {
@@ -44,7 +47,6 @@ pub struct Neural {
     frame: Frame,
     grid: Grid,
     state: Vec<f32>,
-    scratch: Vec<f32>,
     head: Scratch<f32>,
     quantiles: Vec<[f64; 5]>,
     bins: u64,
@@ -52,7 +54,7 @@ pub struct Neural {
 
 impl State for Neural {
     fn save(&self, out: &mut Saver) {
-        let Self { network: _, weights, frame, grid: _, state, scratch: _, head: _, quantiles, bins } = self;
+        let Self { network: _, weights, frame, grid: _, state, head: _, quantiles, bins } = self;
         out.note(&weights.to_string());
         frame.save(out);
         state.save(out);
@@ -74,12 +76,15 @@ impl Neural {
     const WARM_UP_SECONDS: u64 = 1800;
 
     /// A forecaster of `targets` with this network.
+    ///
+    /// # Panics
+    /// If the network has more than 64 units: networks are our own code's.
     pub fn new(network: Arc<Network<f32>>, grid: Grid, targets: &[Target]) -> Self {
+        assert!(network.core.scratch() <= SCRATCH, "networks of at most 64 units");
         Self {
             frame: Frame::new(grid, targets),
             grid,
             state: vec![0.0; network.core.state_len()],
-            scratch: vec![0.0; network.core.scratch()],
             head: network.head.scratch(),
             quantiles: vec![[0.0; 5]; targets.len()],
             bins: 0,
@@ -95,7 +100,9 @@ impl Neural {
         }
         self.bins += 1;
         let network = &self.network;
-        network.core.step(self.frame.inputs(), &mut self.state, &mut self.scratch);
+        let mut scratch = [0.0; SCRATCH];
+        let scratch = &mut scratch[..network.core.scratch()];
+        network.core.step(self.frame.inputs(), &mut self.state, scratch);
         let output = &self.state[..network.settings().hidden];
         let seconds = f64::from(self.grid.step_seconds);
         for (target, quantiles) in self.quantiles.iter_mut().enumerate() {
@@ -129,7 +136,7 @@ impl Neural {
     /// Bytes on the heap of this workload alone; the network is shared.
     pub fn heap_bytes(&self) -> usize {
         self.frame.heap_bytes()
-            + (self.state.len() + self.scratch.len()) * 4
+            + self.state.len() * 4
             + self.head.heap_bytes()
             + self.quantiles.len() * size_of::<[f64; 5]>()
     }

@@ -1,7 +1,8 @@
 //! Running levels and profiles of one series, each constant work per bin: what candidates are made of.
 
 use crate::forecast::Grid;
-use crate::state::{Loader, Saver, State, Unreadable, state};
+use crate::packed::Packed;
+use crate::state::state;
 
 /// An exponentially weighted mean; a plain one until its memory is full.
 #[derive(Clone, Copy, Debug)]
@@ -70,36 +71,6 @@ impl Trend {
     pub fn ahead(&self, steps: u32) -> f64 {
         let damped = libm::pow(Self::DAMPING, f64::from(steps));
         self.level + self.slope * Self::DAMPING * (1.0 - damped) / (1.0 - Self::DAMPING)
-    }
-}
-
-/// A count in 16 bits: 6 of exponent, 10 of mantissa, no sign. Off by a 2,000th at most, from 2⁻¹⁵ (below it: 0) to 2⁴⁹
-/// (above it: that). A day of minutes is then 3 KB a workload; no count is known as exactly as that by its own noise.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Packed(u16);
-
-impl Packed {
-    /// Mantissa bits of an `f32` that are given up, and what its exponent is above ours.
-    const CUT: u32 = 13;
-    const BIAS: u32 = (127 - 15) << 10;
-
-    fn new(value: f32) -> Self {
-        let rounded = value.max(0.0).to_bits().saturating_add(1 << (Self::CUT - 1)) >> Self::CUT;
-        Self(rounded.saturating_sub(Self::BIAS).min(u32::from(u16::MAX)) as u16)
-    }
-
-    fn get(self) -> f32 {
-        if self.0 == 0 { 0.0 } else { f32::from_bits((u32::from(self.0) + Self::BIAS) << Self::CUT) }
-    }
-}
-
-impl State for Packed {
-    fn save(&self, out: &mut Saver) {
-        self.0.save(out);
-    }
-
-    fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
-        self.0.load(from)
     }
 }
 
@@ -249,19 +220,6 @@ mod tests {
     use super::*;
 
     const GRID: Grid = Grid { step_seconds: 60 };
-
-    #[test]
-    fn a_packed_count_is_off_by_a_2000th_at_most() {
-        let mut value = 1e-4_f32;
-        while value < 1e14 {
-            let packed = Packed::new(value).get();
-            assert!((packed - value).abs() <= value / 2000.0, "{value} became {packed}");
-            value *= 1.003;
-        }
-        assert_eq!([0.0, -1.0, 1e-9].map(|v| Packed::new(v).get()), [0.0; 3]);
-        assert_eq!([1.0, 60.0, 1024.0].map(|v| Packed::new(v).get()), [1.0, 60.0, 1024.0]);
-        assert!(Packed::new(1e15).get() > 5e14 && Packed::new(f32::MAX).get().is_finite());
-    }
 
     #[test]
     fn a_profile_repeats_what_each_phase_did() {

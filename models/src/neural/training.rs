@@ -6,10 +6,10 @@ use crate::expert::Bin;
 use crate::forecast::{Grid, LEVELS, Target};
 use crate::nn::{Adam, AdamSettings, Parameters, Random, loss};
 
-use super::core::Tape;
+use super::core::{CoreKind, Tape};
 use super::frame::{Frame, INPUTS, View};
 use super::head::Scratch;
-use super::network::Network;
+use super::network::{Network, NetworkSettings};
 
 /// Steps that the gradient flows back through: an hour of minutes.
 pub const CHUNK: usize = 60;
@@ -315,9 +315,46 @@ pub fn score(network: &Network<f32>, lesson: &Lesson, from: usize) -> Option<f64
     (count > 0).then(|| sum / f64::from(count))
 }
 
+/// What features and training make of a fixed series: FNV-1a over the bits of a small lesson on either kind of grid and
+/// of a network that was trained on them for a few updates. Weights belong to the code that gives the same number.
+pub fn fingerprint(core: CoreKind) -> u64 {
+    let mut random = Random::new(1);
+    let lessons = [10, 60].map(|step_seconds| {
+        let targets = [Target::At { steps: 15 }, Target::MaxOver { steps: 5 }, Target::At { steps: 60 }];
+        let rate = |i: u32| 5.0 + f64::from(i % 60) / 6.0 + f64::from(i / 1440) + 3.0 * random.unit();
+        let rates: Vec<f64> = (0..4000).map(rate).collect();
+        Lesson::new(Grid { step_seconds }, &targets, 100_000, &rates)
+    });
+    let network = Network::random(NetworkSettings::of(core), &mut Random::new(1));
+    let mut training = Training::new(&lessons, network, TrainingSettings::default());
+    for update in 0..3 {
+        training.update(f64::from(update) / 3.0);
+    }
+    let mut hash = FNV_START;
+    for lesson in &lessons {
+        let features = lesson.views.iter().flat_map(|v| v.features.iter().chain(&v.spread));
+        let values = lesson.inputs.iter().chain(features).chain(&lesson.weights);
+        hash = values.fold(hash, |hash, value| fnv(hash, &value.to_le_bytes()));
+    }
+    training.network().visit("", &mut |_, _, values| {
+        hash = values.iter().fold(hash, |hash, value| fnv(hash, &value.to_le_bytes()));
+    });
+    hash
+}
+
+/// FNV-1a of bytes: to tell weights files apart, not to protect them.
+pub fn hash(bytes: &[u8]) -> u64 {
+    fnv(FNV_START, bytes)
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{CoreKind, NetworkSettings};
     use super::*;
 
     const GRID: Grid = Grid { step_seconds: 60 };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::hybrid::HIDDEN;
-use prescale_models::neural::training::{Lesson, Training, TrainingSettings, score};
+use prescale_models::neural::training::{Lesson, Training, TrainingSettings, fingerprint, hash, score};
 use prescale_models::neural::{CoreKind, Network, NetworkSettings};
 use prescale_models::nn::{Parameters, Random};
 use prescale_tests::forecast::trace::{Trace, files};
@@ -52,6 +52,11 @@ struct Arguments {
 /// The sidecar: what the weights were made of.
 #[derive(Serialize)]
 struct Sidecar {
+    /// Of the features and the training of the pooled networks: a test compares it with the code's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    /// Of the weights file.
+    weights: String,
     core: &'static str,
     hidden: usize,
     parameters: usize,
@@ -147,7 +152,10 @@ fn main() -> Result<()> {
         }
     }
     let network = training.network();
+    let bytes = network.save();
     let sidecar = Sidecar {
+        code: Some(format!("{:016x}", fingerprint(kind))),
+        weights: format!("{:016x}", hash(&bytes)),
         core: kind.name(),
         hidden: network.settings().hidden,
         parameters: network.count(),
@@ -165,7 +173,7 @@ fn main() -> Result<()> {
             })
             .collect(),
     };
-    write(&arguments.out, &network.save(), &sidecar)
+    write(&arguments.out, &bytes, &sidecar)
 }
 
 fn train_hybrid(arguments: &Arguments) -> Result<()> {
@@ -179,7 +187,10 @@ fn train_hybrid(arguments: &Arguments) -> Result<()> {
     let begin = Instant::now();
     let hybrid::Trained { network, saw, loss } = hybrid::train(&traces, arguments.seed, arguments.updates)?;
     eprintln!("{} workloads, loss {loss:.4}, {:.0} s", saw.len(), begin.elapsed().as_secs_f64());
+    let bytes = network.save();
     let sidecar = Sidecar {
+        code: None,
+        weights: format!("{:016x}", hash(&bytes)),
         core: hybrid::NAME,
         hidden: HIDDEN,
         parameters: network.count(),
@@ -189,7 +200,7 @@ fn train_hybrid(arguments: &Arguments) -> Result<()> {
         loss,
         saw: saw.into_iter().map(|(trace, bins, until)| Saw { trace, bins, until }).collect(),
     };
-    write(&arguments.out, &network.save(), &sidecar)
+    write(&arguments.out, &bytes, &sidecar)
 }
 
 fn write(path: &Path, weights: &[u8], sidecar: &Sidecar) -> Result<()> {
