@@ -233,13 +233,13 @@ impl Track {
             }
             self.combiner.update(JUMPS, losses, pending.awake);
         }
-        for l in 0..5 {
+        for (l, level) in LEVELS.into_iter().enumerate() {
             let quantiles = || points.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
             let mixed = self.combiner.combine(l, quantiles(), pending.awake).unwrap_or(0.0);
             let slope = if truth > mixed {
-                -LEVELS[l]
+                -level
             } else if truth < mixed {
-                1.0 - LEVELS[l]
+                1.0 - level
             } else {
                 0.0
             };
