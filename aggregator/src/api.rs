@@ -20,6 +20,8 @@ use crate::control::{Ask, Overloaded, TargetHealth};
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::page;
+use crate::state::State;
+use crate::state::peers;
 
 /// One door of the aggregator: all of them ask the same loop.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Api {
     pub target_name: String,
     /// The demo's finished runs.
     pub comparison: Comparison,
+    /// What other replicas may read.
+    pub state: Arc<State>,
 }
 
 /// Bounds on what clients may take from us.
@@ -90,8 +94,10 @@ struct TargetView<'a> {
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Response> {
         match head.uri.path() {
-            ingest::REPORTS | ingest::WATCH if self.agents => self.api.ingest.admit(head, &self.api.metrics),
-            ingest::REPORTS | ingest::WATCH => Err(not_found()),
+            ingest::REPORTS | ingest::WATCH | peers::SNAPSHOT if self.agents => {
+                self.api.ingest.admit(head, &self.api.metrics)
+            }
+            ingest::REPORTS | ingest::WATCH | peers::SNAPSHOT => Err(not_found()),
             "/metrics" | "/healthz" | "/readyz" => Ok(()),
             _ => self.page.judge(head),
         }
@@ -135,6 +141,12 @@ impl Api {
         let path = request.uri().path();
         match path {
             ingest::REPORTS => return self.ingest.report(&request, &self.metrics).await,
+            peers::SNAPSHOT => {
+                return match self.ingest.peer(&request).await {
+                    Ok(()) => peers::answer(Arc::clone(&self.state), &request).await,
+                    Err(refused) => refused,
+                };
+            }
             ingest::WATCH => return self.ingest.watch(&request, &self.metrics).await,
             "/metrics" => self.scrape().await,
             _ => {}

@@ -1,5 +1,6 @@
 //! The one control loop: it alone owns the `Cluster`, ticks it once a second and has its decisions carried out.
 
+pub mod checkpoints;
 mod follow;
 mod writes;
 
@@ -18,7 +19,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::metrics::{Metrics, Snapshot};
+use crate::state::State;
 use crate::target::{Target, TargetError, World};
+use checkpoints::{Checkpoints, Source};
 use follow::Follower;
 use writes::{Writes, Written};
 
@@ -106,6 +109,10 @@ pub struct Parts {
     pub target: Arc<Target>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What outlives it.
+    pub state: Arc<State>,
+    /// Whose state the store holds at the start.
+    pub source: Source,
 }
 
 /// Ways to the running loop.
@@ -121,7 +128,10 @@ pub struct Running {
 
 /// Starts the loop. It ticks until `shutdown`, answers until every [`Control`] is dropped, then waits for the writes
 /// that are under way and ends.
-pub fn start(parts: Parts, shutdown: Shutdown) -> (Running, tokio::task::JoinHandle<()>) {
+///
+/// # Errors
+/// When the thread that writes state can't be started.
+pub fn start(mut parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Running, tokio::task::JoinHandle<()>)> {
     let (asks, questions) = mpsc::channel(QUEUE);
     let (lists, lists_out) = watch::channel(None);
     let (health, health_out) = watch::channel(TargetHealth::default());
@@ -131,14 +141,18 @@ pub fn start(parts: Parts, shutdown: Shutdown) -> (Running, tokio::task::JoinHan
     let follower = Follower { target: Arc::clone(&parts.target), worlds, again: Arc::clone(&again) };
     tokio::spawn(follower.run());
     let writes = Writes::new(Arc::clone(&parts.target));
-    let control = Loop { parts, writes, lists, health, again, last_tick: Mono::default(), violations: 0 };
+    let (state, metrics) = (Arc::clone(&parts.state), Arc::clone(&parts.metrics));
+    let checkpoints = Checkpoints::new(state, metrics, parts.source, &mut parts.cluster)?;
+    let last_tick = Mono::default();
+    let control = Loop { parts, writes, checkpoints, lists, health, again, last_tick, violations: 0 };
     let task = tokio::spawn(control.run(questions, worlds_in, shutdown));
-    (Running { control: Control(asks), lists: lists_out, target: health_out }, task)
+    Ok((Running { control: Control(asks), lists: lists_out, target: health_out }, task))
 }
 
 struct Loop {
     parts: Parts,
     writes: Writes,
+    checkpoints: Checkpoints,
     lists: watch::Sender<Option<WatchLists>>,
     health: watch::Sender<TargetHealth>,
     again: Arc<Notify>,
@@ -179,15 +193,17 @@ impl Loop {
                 "stopped before the target had answered all writes"
             );
         }
+        self.checkpoints.close(&mut self.parts.cluster, self.parts.clock.now()).await;
     }
 
     fn tick(&mut self) {
+        let leads = self.parts.target.leads();
+        self.checkpoints.before(&mut self.parts.cluster, self.parts.clock.now(), leads);
         // Before the target has said what exists there is nothing to plan for.
         if !self.health.borrow().seen {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
-        let leads = self.parts.target.leads();
         self.parts.metrics.leads.set(i64::from(leads));
         self.parts.cluster.set_standby(!leads);
         let plan = self.parts.cluster.tick(now);
@@ -208,6 +224,7 @@ impl Loop {
             self.writes.start(decision);
         }
         self.parts.metrics.writes_in_flight.set(self.writes.under_way() as i64);
+        self.checkpoints.after(&mut self.parts.cluster, now);
     }
 
     /// Says so when a plan broke one of its own rules; it was refused then.

@@ -53,6 +53,23 @@ pub struct Flags {
     /// do), programs send it as `authorization: Bearer`; read anew for each request
     #[arg(long, value_name = "FILE")]
     pub page_token_file: Option<PathBuf>,
+    /// Keep every workload's state (history, forecasters, windows, lead times) in this directory and go on from it after a
+    /// restart; without it a restart begins anew
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Another replica of the aggregator, as https://HOST:PORT; may be repeated. A standby keeps the leader's state, and a
+    /// start takes it before anything else. Its own is left out: the one whose host begins with $POD_NAME
+    #[arg(long, value_name = "URL")]
+    pub peer: Vec<String>,
+    /// The token that is sent to --peer; without it the one of --token-file
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub peer_token_file: Option<PathBuf>,
+    /// The authority (PEM) that signs the certificates of --peer; https:// needs it
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub peer_ca: Option<PathBuf>,
+    /// With --review-tokens-of: the ServiceAccount (the replicas' own) that may read this replica's state
+    #[arg(long, value_name = "NAMESPACE:NAME", requires = "review_tokens_of", value_parser = account)]
+    pub review_peers_of: Option<String>,
     /// Load from before our time, imported before the first plan: CSV with the line
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]

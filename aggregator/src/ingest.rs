@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::control::{Ask, Control, Overloaded, WatchLists};
 use crate::metrics::Metrics;
 use crate::review::{Reviewer, Verdict};
+use crate::state::peers::SNAPSHOT;
 
 /// How long a watch waits for a change (ARCHITECTURE.md, "HTTP"), real time: below the usual 30 or 60 s of proxies.
 pub const LONG_POLL: Duration = Duration::from_secs(25);
@@ -148,7 +149,7 @@ impl Ingest {
     #[allow(clippy::result_large_err)]
     pub fn admit(&self, head: &Parts, metrics: &Metrics) -> Result<(), Response> {
         let path = head.uri.path();
-        if path != REPORTS && path != WATCH {
+        if path != REPORTS && path != WATCH && path != SNAPSHOT {
             return Ok(());
         }
         let refused = |refusal: Refusal, sentence: &str| {
@@ -169,7 +170,7 @@ impl Ingest {
                 Ok(_) => {}
             }
         }
-        if path == WATCH {
+        if path != REPORTS {
             return if head.method == Method::GET { Ok(()) } else { Err(method_not_allowed("GET")) };
         }
         if head.method != Method::POST {
@@ -216,9 +217,30 @@ impl Ingest {
         };
         match reviewer.judge(token).await {
             Verdict::AgentOf(node) => Ok(Some(node)),
+            Verdict::Peer => Err((Refusal::Unauthorized, "this token is a replica's, not an agent's".into())),
             Verdict::Refused(why) => Err((Refusal::Unauthorized, why.into())),
             Verdict::Unknown => Err((Refusal::NoToken, "the API server can't be asked about tokens".into())),
         }
+    }
+
+    /// Whether the caller may read this replica's state.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn peer(&self, request: &Request) -> Result<(), Response> {
+        let Some(reviewer) = &self.reviewer else { return Ok(()) };
+        let refused = match bearer(request.headers()) {
+            None => (Refusal::Unauthorized, "want the token as `authorization: Bearer`"),
+            Some(token) => match reviewer.judge(token).await {
+                Verdict::Peer => return Ok(()),
+                Verdict::AgentOf(_) => {
+                    (Refusal::Unauthorized, "only replicas of the aggregator may read its state")
+                }
+                Verdict::Refused(why) => (Refusal::Unauthorized, why),
+                Verdict::Unknown => (Refusal::NoToken, "the API server can't be asked about tokens"),
+            },
+        };
+        Err(refused.0.reply(refused.1))
     }
 
     async fn take(&self, caller: Option<&str>, body: &[u8]) -> Result<ReportReply, (Refusal, String)> {

@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod page;
 pub mod review;
+pub mod state;
 pub mod target;
 
 use std::fs::File;
@@ -20,18 +21,22 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use prescale_core::cluster::{Cluster, ClusterSettings};
+use prescale_shell::client::{Access, Client};
 use prescale_shell::clock::Clock;
 use prescale_shell::server::{self, bind, serve};
 use prescale_shell::signals::Shutdown;
-use prescale_shell::tls::Identity;
+use prescale_shell::tls::{Identity, TrustArgs};
 use prescale_shell::token::TokenFile;
 
 use api::{Api, Door, PageAccess};
 use comparison::Comparison;
+use control::checkpoints::Source;
 use control::{Parts, Running};
 use flags::Flags;
 use ingest::Ingest;
 use metrics::Metrics;
+use state::State;
+use state::peers::{self, Peer};
 use target::Target;
 
 /// Runs until SIGTERM or SIGINT: takes no new request, answers what is in flight, waits for writes under way.
@@ -41,6 +46,8 @@ use target::Target;
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     flags.check()?;
     let shutdown = Shutdown::on_signals()?;
+    let peer_token = flags.peer_token_file.or_else(|| flags.token_file.clone());
+    let peer_token = peer_token.map(TokenFile::open).transpose()?;
     let token = flags.token_file.map(TokenFile::open).transpose()?;
     let identity = match (flags.tls_cert, flags.tls_key) {
         (Some(certificate), Some(key)) => {
@@ -49,10 +56,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         _ => None,
     };
     let reviewer = match &flags.review_tokens_of {
-        Some(account) => Some(review::Reviewer::new(account).await?),
+        Some(account) => Some(review::Reviewer::new(account, flags.review_peers_of.as_deref()).await?),
         None => None,
     };
     let target = Arc::new(Target::new(&flags.target).await?);
+    let dir = flags.state_dir.as_deref();
+    let state = Arc::new(State::open(dir).with_context(|| match dir {
+        Some(dir) => format!("--state-dir {}", dir.display()),
+        None => "no --state-dir".into(),
+    })?);
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let listener = bind(flags.listen).await?;
@@ -69,14 +81,37 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             .with_context(|| format!("--history {}", path.display()))?;
     }
     let metrics = Arc::new(Metrics::default());
-    let parts = Parts { cluster, clock, target: Arc::clone(&target), metrics: Arc::clone(&metrics) };
-    let (Running { control, lists, target: health }, control_loop) = control::start(parts, shutdown.clone());
+    let trust = TrustArgs { tls_ca: flags.peer_ca, allow_plain_http: flags.allow_plain_http };
+    let access = Access { token: peer_token, trust: trust.open(&flags.peer).context("--peer-ca")? };
+    let own = std::env::var("POD_NAME").ok();
+    let others = flags.peer.iter().filter(|url| !peers::is_of(url, own.as_deref()));
+    let peers =
+        others.map(|url| Ok(Peer::new(Client::with_access(url, Peer::limits(), &access).context("--peer")?)));
+    let mut peers: Vec<Peer> = peers.collect::<anyhow::Result<_>>()?;
+    let taken = tokio::select! {
+        taken = peers::take_at_start(&mut peers, &state, &metrics) => taken,
+        () = shutdown.requested() => false,
+    };
+    let parts = Parts {
+        cluster,
+        clock,
+        target: Arc::clone(&target),
+        metrics: Arc::clone(&metrics),
+        state: Arc::clone(&state),
+        source: if taken { Source::Leader } else { Source::Store },
+    };
+    let (running, control_loop) = control::start(parts, shutdown.clone())?;
+    let Running { control, lists, target: health } = running;
+    if !peers.is_empty() {
+        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics)));
+    }
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,
         target: health,
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
+        state,
     });
     let page = match (&page_listener, page_token) {
         (Some(_), _) => PageAccess::Elsewhere,

@@ -5,12 +5,14 @@
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prescale_core::cluster::Accepted;
 use prescale_core::plan::Decision;
 use prescale_core::world::WorkloadId;
+use prescale_shell::clock::Clock;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::control::checkpoints::{OUTCOMES, Source};
 use crate::ingest::Refusal;
 use crate::target::TargetError;
 pub use workloads::Snapshot;
@@ -49,6 +52,17 @@ pub struct Metrics {
     pub write_seconds: Histogram,
     /// Writes under way.
     pub writes_in_flight: Gauge,
+    /// When the store last held the state of every workload, Unix seconds.
+    saved: Gauge<f64, AtomicU64>,
+    /// What a tick spends on saving its share of the workloads, real seconds.
+    pub checkpoint_seconds: Histogram,
+    /// Duration of a write to the store, real seconds.
+    pub checkpoint_write_seconds: Histogram,
+    /// Bytes written to the store.
+    pub checkpoint_bytes: Counter,
+    /// Shares that did not reach the store.
+    pub checkpoints_failed: Counter,
+    restores: Family<RestoreLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     counted: Mutex<BTreeMap<WorkloadId, BTreeSet<DecisionLabels>>>,
     workloads: Arc<Workloads>,
@@ -70,6 +84,16 @@ struct DecisionLabels {
     workload: String,
     direction: Name,
     reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestoreLabels {
+    source: Name,
+    outcome: Name,
+}
+
+fn restore_labels(source: Source, outcome: &'static str) -> RestoreLabels {
+    RestoreLabels { source: Name(source.name()), outcome: Name(outcome) }
 }
 
 /// A name that the code knows: no text from outside can become one.
@@ -104,6 +128,12 @@ impl Default for Metrics {
             writes: Family::default(),
             write_seconds: Histogram::new(WRITE_BUCKETS),
             writes_in_flight: Gauge::default(),
+            saved: Gauge::default(),
+            checkpoint_seconds: Histogram::new(TICK_BUCKETS),
+            checkpoint_write_seconds: Histogram::new(TICK_BUCKETS),
+            checkpoint_bytes: Counter::default(),
+            checkpoints_failed: Counter::default(),
+            restores: Family::default(),
             decisions: Family::default(),
             counted: Mutex::default(),
             workloads: Arc::new(Workloads::default()),
@@ -120,6 +150,11 @@ impl Default for Metrics {
             it.writes.get_or_create(&OutcomeLabel { outcome: Name(reason) }).inc_by(0);
         }
         it.writes.get_or_create(&OutcomeLabel { outcome: Name(APPLIED) }).inc_by(0);
+        for source in Source::ALL {
+            for outcome in OUTCOMES {
+                it.restores.get_or_create(&restore_labels(source, outcome)).inc_by(0);
+            }
+        }
         it
     }
 }
@@ -193,6 +228,36 @@ impl Metrics {
             self.writes_in_flight.clone(),
         );
         registry.register(
+            "prescale_aggregator_checkpoint_timestamp_seconds",
+            "When the store last held the state of every workload; 0 before the first time",
+            self.saved.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_checkpoint_duration_seconds",
+            "Real time that a tick spends on encoding the state of its share of the workloads",
+            self.checkpoint_seconds.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_checkpoint_write_duration_seconds",
+            "Real time of one write of state to the store, in the background",
+            self.checkpoint_write_seconds.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_checkpoint_bytes",
+            "Bytes of state written to the store",
+            self.checkpoint_bytes.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_checkpoint_failures",
+            "Writes of state that did not reach the store",
+            self.checkpoints_failed.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_restores",
+            "Workloads that were given their saved state back, or not, by source and outcome",
+            self.restores.clone(),
+        );
+        registry.register(
             "prescale_aggregator_decisions",
             "Decisions to change replicas, by workload, direction and the limiter that had the last word",
             self.decisions.clone(),
@@ -228,6 +293,16 @@ impl Metrics {
         let outcome = Name(result.as_ref().map_or_else(TargetError::name, |_| APPLIED));
         self.writes.get_or_create(&OutcomeLabel { outcome }).inc();
         self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The store holds the state of every workload.
+    pub fn saved_now(&self) {
+        self.saved.set(Clock::real().now().wall.0 as f64 / 1000.0);
+    }
+
+    /// A workload's state was restored, or not.
+    pub fn restored(&self, source: Source, outcome: &'static str) {
+        self.restores.get_or_create(&restore_labels(source, outcome)).inc();
     }
 
     /// Something was decided.

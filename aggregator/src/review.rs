@@ -31,6 +31,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 pub enum Verdict {
     /// The agent of this node.
     AgentOf(String),
+    /// Another replica of the aggregator.
+    Peer,
     /// Nobody that may come in, and why.
     Refused(&'static str),
     /// The API server could not be asked.
@@ -41,8 +43,10 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Reviewer {
     api: Api<TokenReview>,
-    /// `system:serviceaccount:NAMESPACE:NAME`.
+    /// The agents' account, `system:serviceaccount:NAMESPACE:NAME`.
     user: String,
+    /// The replicas' own account, likewise.
+    peers: Option<String>,
     known: Mutex<BTreeMap<String, (Verdict, Instant)>>,
 }
 
@@ -53,15 +57,16 @@ impl std::fmt::Display for Reviewer {
 }
 
 impl Reviewer {
-    /// For the agents' ServiceAccount, as `NAMESPACE:NAME`.
+    /// For the ServiceAccounts of the agents and of the replicas, as `NAMESPACE:NAME`.
     ///
     /// # Errors
     /// When there is no cluster to ask.
-    pub async fn new(account: &str) -> anyhow::Result<Self> {
+    pub async fn new(account: &str, peers: Option<&str>) -> anyhow::Result<Self> {
         let config = Config::infer().await.context("--review-tokens-of needs a cluster to ask")?;
         let client = Client::try_from(config).context("can't use the cluster's configuration")?;
-        let user = format!("system:serviceaccount:{account}");
-        Ok(Self { api: Api::all(client), user, known: Mutex::default() })
+        let name = |account: &str| format!("system:serviceaccount:{account}");
+        let (user, peers) = (name(account), peers.map(name));
+        Ok(Self { api: Api::all(client), user, peers, known: Mutex::default() })
     }
 
     /// Judges a token.
@@ -80,7 +85,7 @@ impl Reviewer {
             }
             Err(_) => return Verdict::Unknown,
         };
-        let verdict = self::verdict(&self.user, &status);
+        let verdict = self::verdict(&self.user, self.peers.as_deref(), &status);
         remember(&mut self.known(), Instant::now(), token, verdict.clone(), expires_in(token));
         verdict
     }
@@ -104,13 +109,13 @@ fn remember(
     known.retain(|_, (_, until)| now < *until);
     // Full of tokens that are good or were tried within seconds: better ask again than forget an agent.
     if known.len() < MOST {
-        let good = matches!(verdict, Verdict::AgentOf(_));
+        let good = matches!(verdict, Verdict::AgentOf(_) | Verdict::Peer);
         let lasts = if good { expires_in.unwrap_or(Duration::ZERO).min(GOOD) } else { BAD };
         known.insert(token.to_owned(), (verdict, now + lasts));
     }
 }
 
-fn verdict(user: &str, status: &TokenReviewStatus) -> Verdict {
+fn verdict(user: &str, peers: Option<&str>, status: &TokenReviewStatus) -> Verdict {
     if status.authenticated != Some(true) {
         return Verdict::Refused("the API server does not know this token, or it has expired");
     }
@@ -118,7 +123,11 @@ fn verdict(user: &str, status: &TokenReviewStatus) -> Verdict {
         return Verdict::Refused("the token is for another audience");
     }
     let who = status.user.as_ref();
-    if who.and_then(|it| it.username.as_deref()) != Some(user) {
+    let name = who.and_then(|it| it.username.as_deref());
+    if name.is_some() && name == peers {
+        return Verdict::Peer;
+    }
+    if name != Some(user) {
         return Verdict::Refused("the token belongs to another account than the agents'");
     }
     let extra = who.and_then(|it| it.extra.as_ref()).and_then(|it| it.get(NODE));
@@ -153,7 +162,7 @@ mod tests {
     #[test]
     fn only_the_agents_own_token_for_us_opens_the_door() {
         assert_eq!(
-            verdict(USER, &status(true, AUDIENCE, USER, Some("node-a"))),
+            verdict(USER, None, &status(true, AUDIENCE, USER, Some("node-a"))),
             Verdict::AgentOf("node-a".into())
         );
         for bad in [
@@ -163,8 +172,14 @@ mod tests {
             status(true, AUDIENCE, USER, None),
             TokenReviewStatus::default(),
         ] {
-            assert!(matches!(verdict(USER, &bad), Verdict::Refused(_)), "{bad:?}");
+            assert!(matches!(verdict(USER, None, &bad), Verdict::Refused(_)), "{bad:?}");
         }
+        // A replica is no agent, an agent no replica.
+        let replicas = "system:serviceaccount:prescale:prescale-aggregator";
+        let judged = |user| verdict(USER, Some(replicas), &status(true, AUDIENCE, user, Some("node-a")));
+        assert_eq!((judged(replicas), judged(USER)), (Verdict::Peer, Verdict::AgentOf("node-a".into())));
+        let other = status(true, "another", replicas, None);
+        assert!(matches!(verdict(USER, Some(replicas), &other), Verdict::Refused(_)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod moments;
 mod shadow;
 mod show;
 mod starts;
+mod state;
 mod tracked;
 mod trend;
 mod writes;
@@ -20,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::merge::{Accepted, Refused};
+pub use state::{Checkpoint, Restored, Unreadable};
 pub use writes::Outcome;
 
 use crate::check::Violation;
@@ -68,6 +70,8 @@ pub struct Cluster {
     workloads: BTreeMap<WorkloadId, Tracked>,
     violations: BTreeMap<Violation, u64>,
     standby: bool,
+    /// Workloads whose state is still to come: they decide nothing.
+    awaited: BTreeSet<WorkloadId>,
 }
 
 impl Cluster {
@@ -79,7 +83,14 @@ impl Cluster {
         settings.rules.assert_valid();
         assert!(settings.clock_speed.is_finite() && settings.clock_speed > 0.0, "a clock runs forward");
         let merge = Merge::new(settings.merge);
-        Self { settings, merge, workloads: BTreeMap::new(), violations: BTreeMap::new(), standby: false }
+        Self {
+            settings,
+            merge,
+            workloads: BTreeMap::new(),
+            violations: BTreeMap::new(),
+            standby: false,
+            awaited: BTreeSet::new(),
+        }
     }
 
     /// Whether another aggregator writes: then this one decides but writes nothing.
@@ -121,13 +132,67 @@ impl Cluster {
         self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings)).import(history);
     }
 
+    /// These workloads' state is about to be restored: until then, or until [`Cluster::without_state`], they decide
+    /// nothing.
+    pub fn await_state(&mut self, workloads: impl IntoIterator<Item = WorkloadId>) {
+        self.awaited.extend(workloads);
+    }
+
+    /// There is no state of this workload to wait for: it goes on with what it knows.
+    pub fn without_state(&mut self, id: &WorkloadId) {
+        self.awaited.remove(id);
+    }
+
+    /// One workload's state as of `now`; `None` if it is not known.
+    pub fn checkpoint(&mut self, now: Now, id: &WorkloadId) -> Option<Checkpoint> {
+        // A state that is still to be restored must not be overwritten by less.
+        if self.awaited.contains(id) {
+            return None;
+        }
+        // The first bases of all workloads are made together, the later ones must not be.
+        let stagger_seconds = f64::from(crc32fast::hash(format!("{id:?}").as_bytes()) % 300);
+        Some(self.workloads.get_mut(id)?.checkpoint(now, stagger_seconds))
+    }
+
+    /// The newest checkpoint of this workload was not kept: the next one must stand alone.
+    pub fn checkpoint_lost(&mut self, id: &WorkloadId) {
+        if let Some(tracked) = self.workloads.get_mut(id) {
+            tracked.mark = None;
+        }
+    }
+
+    /// Takes one workload's state: it goes on from there, with what it has measured itself since. The parts are those
+    /// of [`Checkpoint`]. Before or after the target has named it.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: the workload stays as it is, and no longer waits for its state.
+    pub fn restore(
+        &mut self,
+        now: Now,
+        id: &WorkloadId,
+        base: &[u8],
+        tail: &[u8],
+    ) -> Result<Restored, Unreadable> {
+        self.awaited.remove(id);
+        let known = self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(&self.settings));
+        let (tracked, restored) = known.restored(now, base, tail, &self.settings)?;
+        *known = tracked;
+        Ok(restored)
+    }
+
+    /// Every workload that is known.
+    pub fn workloads(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.workloads.keys()
+    }
+
     /// Plans every workload. Once a second, and at once when a report said [`Accepted::burst`].
     pub fn tick(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
         for (id, tracked) in &mut self.workloads {
             let demand = self.merge.demand(now, id);
             let seconds = self.merge.seconds(now, id);
-            let tick = tracked.tick(now, id, demand, &seconds, &self.settings, self.standby);
+            let standby = self.standby || self.awaited.contains(id);
+            let tick = tracked.tick(now, id, demand, &seconds, &self.settings, standby);
             let Some((planned, broken)) = tick else {
                 continue;
             };

@@ -14,11 +14,13 @@ mod golden;
 pub use normalise::{Behavior, Policy, PolicyKind, Rules, Select};
 pub use proposal::{Metric, PodReading, PodUsage, ReadyCondition, milli};
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Mono;
 use normalise::{Record, ScaleEvent};
 
 /// The HPA object's spec and the controller's flags, at their defaults unless changed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HpaSettings {
     /// `spec.minReplicas`, at least 1 here (0 needs the alpha gate HPAScaleToZero).
     pub min_replicas: u32,
@@ -119,7 +121,7 @@ pub struct HpaOutcome {
 }
 
 /// One HPA's memory: recommendations and scale events. A controller's restart forgets it: make a new one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hpa {
     settings: HpaSettings,
     // Pruned at each run, so bounded by window ÷ sync period (20 by default).
@@ -138,6 +140,14 @@ impl Hpa {
     /// Its settings.
     pub fn settings(&self) -> &HpaSettings {
         &self.settings
+    }
+
+    /// The same on another clock.
+    pub(crate) fn rebased(mut self, shift: impl Fn(Mono) -> Mono) -> Self {
+        self.recommendations.iter_mut().for_each(|record| record.at = shift(record.at));
+        self.ups.iter_mut().chain(&mut self.downs).for_each(|event| event.at = shift(event.at));
+        self.last_run = self.last_run.map(shift);
+        self
     }
 
     /// Whether the sync period has passed since the last run.

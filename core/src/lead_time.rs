@@ -24,6 +24,18 @@ impl LeadTime {
         Self { prior, measured: VecDeque::new() }
     }
 
+    /// As it was after these starts, seconds each, oldest first.
+    pub(crate) fn with(prior: Seconds, measured: Vec<f64>) -> Self {
+        let mut it = Self::new(prior);
+        measured.into_iter().filter_map(|lead| Seconds::new(lead).ok()).for_each(|lead| it.record(lead));
+        it
+    }
+
+    /// The starts that it rests on, seconds each, oldest first.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = f64> + '_ {
+        self.measured.iter().copied()
+    }
+
     /// One start: decision to first response.
     pub fn record(&mut self, lead: Seconds) {
         if self.measured.len() == KEPT {

@@ -9,7 +9,9 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-use ring::Ring;
+use serde::{Deserialize, Serialize};
+
+use ring::{Ring, RingTail, SavedRing};
 
 use crate::merge::Second;
 use crate::time::Wall;
@@ -63,7 +65,7 @@ pub struct Point {
 }
 
 /// Sums over the open bin of a coarse ring.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Open {
     index: i64,
     load: f64,
@@ -78,6 +80,31 @@ pub struct Series {
     rings: [Ring; 3],
     /// The open bins of the two coarser rings.
     open: [Option<Open>; 2],
+    /// A bin of the coarser rings behind their newest was written.
+    refilled: bool,
+}
+
+/// The two coarser rings, for a checkpoint.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedSeries([SavedRing; 2]);
+
+/// What a history has beyond a [`SavedSeries`]: the seconds, the newer bins of the coarser rings, their open bins.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SeriesTail {
+    seconds: SavedRing,
+    coarse: [RingTail; 2],
+    open: [Option<Open>; 2],
+}
+
+impl SavedSeries {
+    /// The history; `None` if it can't be one.
+    pub(crate) fn restored(self) -> Option<Series> {
+        let [ten, minute] = self.0;
+        let ten = ten.restored(Resolution::TenSeconds.bins())?;
+        let minute = minute.restored(Resolution::Minute.bins())?;
+        let seconds = Ring::new(Resolution::Second.bins());
+        Some(Series { rings: [seconds, ten, minute], open: [None; 2], refilled: false })
+    }
 }
 
 /// Longest that an imported value stands for the time after it, seconds: five-minute history leaves no gaps in a ring
@@ -86,7 +113,7 @@ const IMPORT_HOLD_SECONDS: i64 = 600;
 
 impl Default for Series {
     fn default() -> Self {
-        Self { rings: Resolution::ALL.map(|r| Ring::new(r.bins())), open: [None; 2] }
+        Self { rings: Resolution::ALL.map(|r| Ring::new(r.bins())), open: [None; 2], refilled: false }
     }
 }
 
@@ -114,7 +141,9 @@ impl Series {
             let step = resolution.step_seconds();
             let index = second.unix_seconds.div_euclid(i64::from(step));
             if let Some(done) = open.filter(|o| o.index < index) {
-                self.rings[resolution as usize].push(&done.close(step));
+                let ring = &mut self.rings[resolution as usize];
+                self.refilled |= ring.newest().is_some_and(|newest| newest >= done.index);
+                ring.push(&done.close(step));
                 *open = None;
             }
             open.get_or_insert(Open { index, ..Open::default() }).add(second);
@@ -126,6 +155,7 @@ impl Series {
     pub fn import(&mut self, history: &[(Wall, RequestsPerSecond)]) {
         let mut points: Vec<(i64, f64)> = history.iter().map(|(w, v)| (w.unix_seconds(), v.get())).collect();
         points.sort_by_key(|(at, _)| *at);
+        self.refilled = true;
         for resolution in [Resolution::TenSeconds, Resolution::Minute] {
             self.import_into(resolution, &points);
         }
@@ -177,6 +207,39 @@ impl Series {
         let ring = &self.rings[resolution as usize];
         let count = ring.newest().map_or(0, |newest| newest.saturating_sub(index).max(0));
         ring.iter_newest(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Whether a coarser ring has changed behind its newest bin since the last call: an older [`SavedSeries`] and a
+    /// [`SeriesTail`] no longer make this history.
+    pub(crate) fn take_refilled(&mut self) -> bool {
+        std::mem::take(&mut self.refilled)
+    }
+
+    /// The newest bins of the two coarser rings.
+    pub(crate) fn coarse_newest(&self) -> [Option<i64>; 2] {
+        [self.rings[1].newest(), self.rings[2].newest()]
+    }
+
+    pub(crate) fn save(&self) -> SavedSeries {
+        SavedSeries([self.rings[1].save(), self.rings[2].save()])
+    }
+
+    /// What came after the bins `newest` of the two coarser rings.
+    pub(crate) fn save_after(&self, newest: [Option<i64>; 2]) -> SeriesTail {
+        SeriesTail {
+            seconds: self.rings[0].save(),
+            coarse: [self.rings[1].save_after(newest[0]), self.rings[2].save_after(newest[1])],
+            open: self.open,
+        }
+    }
+
+    /// Adds what [`Series::save_after`] gave; `None` if that can't be.
+    pub(crate) fn append(&mut self, tail: &SeriesTail) -> Option<()> {
+        self.rings[0] = tail.seconds.restored(Resolution::Second.bins())?;
+        self.rings[1].append(&tail.coarse[0])?;
+        self.rings[2].append(&tail.coarse[1])?;
+        self.open = tail.open;
+        Some(())
     }
 
     /// Bytes that it holds.

@@ -8,6 +8,10 @@ use prescale_core::{Mono, Now, Wall};
 /// exceed a latency objective (issue 3, item 9). A test may go further; nothing needs more than a day in 15 minutes.
 const MAX_SPEED: f64 = 100.0;
 
+/// `mono` starts here, not at 0, so that instants from before the start, which saved state holds, have a number too:
+/// longer than any window, and still exact to the nanosecond in an `f64`.
+const MONO_ORIGIN: Duration = Duration::from_secs(10 * 86_400);
+
 /// Flags of the clock. Only the demo and tests need them; without them the clock is the machine's.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ClockArgs {
@@ -41,7 +45,8 @@ impl ClockArgs {
     }
 }
 
-/// `wall = origin + (real − epoch) × speed`; `mono` runs `speed` times as fast as the machine's, from 0 at the start.
+/// `wall = origin + (real − epoch) × speed`; `mono` runs `speed` times as fast as the machine's, from ten days at the
+/// start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     speed: f64,
@@ -63,7 +68,8 @@ impl Clock {
     }
 
     fn at(&self, elapsed: Duration, real_ms: i64) -> Now {
-        let mono = u64::try_from(elapsed.mul_f64(self.speed).as_nanos()).unwrap_or(u64::MAX);
+        let mono = MONO_ORIGIN.saturating_add(elapsed.mul_f64(self.speed)).as_nanos();
+        let mono = u64::try_from(mono).unwrap_or(u64::MAX);
         let since_ms = real_ms.saturating_sub(self.epoch_ms);
         // Real time must not pass through a float: 1 × the difference is the difference.
         let scaled_ms = if self.speed == 1.0 { since_ms } else { (since_ms as f64 * self.speed) as i64 };
@@ -102,14 +108,14 @@ mod tests {
     fn runs_faster_from_its_epoch_on() {
         let args = ClockArgs { clock_speed: 60.0, clock_epoch_ms: 1_000_000, clock_origin_ms: 5_000 };
         let now = args.start().at(Duration::from_millis(1500), 1_002_000);
-        assert_eq!(now, Now { mono: Mono(90_000_000_000), wall: Wall(5_000 + 120_000) });
+        assert_eq!(now, Now { mono: Mono(864_090_000_000_000), wall: Wall(5_000 + 120_000) });
     }
 
     #[test]
     fn without_flags_it_is_the_machines_clock() {
         let real_ms = 1_700_000_000_123;
         let now = Clock::real().at(Duration::from_nanos(7), real_ms);
-        assert_eq!(now, Now { mono: Mono(7), wall: Wall(real_ms) });
+        assert_eq!(now, Now { mono: Mono(864_000_000_000_007), wall: Wall(real_ms) });
     }
 
     #[test]

@@ -101,6 +101,12 @@ impl Aggregator {
         kill_process(pid, Signal::TERM).expect("the aggregator runs");
     }
 
+    /// Kills it as a machine that dies does: no last word.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the aggregator runs");
+        self.child.wait().expect("it was started here");
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         until("the aggregator's end", async || match self.child.try_wait() {

@@ -1,7 +1,8 @@
 //! A workload's two ensembles, and which of their quantiles a plan uses.
 
-use prescale_models::{Bin, Ensemble, Forecast, Grid, Level, Target};
+use prescale_models::{Bin, Ensemble, Forecast, Grid, Level, Target, Unreadable};
 
+use super::state::SavedEnsemble;
 use crate::plan::Upper;
 use crate::series::{Point, Resolution, Series};
 use crate::time::Wall;
@@ -13,6 +14,10 @@ const FAST_STEPS: [u32; 4] = [3, 6, 12, 30];
 const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
 /// Those whose maxima are forecast too: of a single bin it is the bin itself.
 const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
+
+/// Bins of a grid that forecasters of another build's state learn anew from: two days of minutes start the daily season
+/// and cost 0.1 s, all 15 would take a second of each workload.
+const RETRAIN_BINS: i64 = 2 * 1440;
 
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
@@ -81,6 +86,33 @@ impl Side {
 impl Forecasts {
     pub(super) fn new() -> Self {
         Self { fast: Side::new(Resolution::TenSeconds), slow: Side::new(Resolution::Minute) }
+    }
+
+    /// Both ensembles' state, fast first.
+    pub(super) fn save(&self) -> [SavedEnsemble; 2] {
+        [&self.fast, &self.slow].map(|side| SavedEnsemble { seen: side.seen, bytes: side.ensemble.save() })
+    }
+
+    /// What [`Forecasts::save`] saved.
+    pub(super) fn restored(saved: &[SavedEnsemble; 2]) -> Result<Self, Unreadable> {
+        let Self { fast, slow } = Self::new();
+        let restore = |side: Side, saved: &SavedEnsemble| {
+            Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
+        };
+        Ok(Self { fast: restore(fast, &saved[0])?, slow: restore(slow, &saved[1])? })
+    }
+
+    /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
+    pub(super) fn retrained(series: &Series) -> Self {
+        let mut it = Self::new();
+        for side in [&mut it.fast, &mut it.slow] {
+            let newest = series.points(side.resolution).last().map(|point| point.index);
+            let first = newest.map_or(i64::MIN, |newest| newest.saturating_sub(RETRAIN_BINS));
+            for point in series.after(side.resolution, first) {
+                side.observe(&point);
+            }
+        }
+        it
     }
 
     /// Shows the ensembles what has been added to the series since the last call.

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// Bins per ring: an hour of 10 s, six hours of minutes.
 pub(super) const BINS: usize = 360;
 
 /// One bin.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Moment {
     /// Unix seconds divided by the ring's step.
     pub(super) index: i64,
@@ -21,7 +23,7 @@ pub(super) struct Moment {
 }
 
 /// A ring of bins; the newest is still open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Moments {
     bins: VecDeque<Moment>,
 }
@@ -42,6 +44,26 @@ impl Moments {
                 self.bins.push_back(moment);
             }
         }
+    }
+
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.bins.back().map(|moment| moment.index)
+    }
+
+    /// The bins from `index` on, which may still have been open; all without it.
+    pub(super) fn since(&self, index: Option<i64>) -> Vec<Moment> {
+        let from = index.map_or(0, |index| self.bins.partition_point(|m| m.index < index));
+        self.bins.iter().skip(from).copied().collect()
+    }
+
+    /// These bins, and then those of [`Moments::since`].
+    pub(super) fn followed_by(mut self, newer: Vec<Moment>) -> Self {
+        if let Some(first) = newer.first() {
+            self.bins.retain(|moment| moment.index < first.index);
+        }
+        self.bins.extend(newer);
+        self.bins.drain(..self.bins.len().saturating_sub(BINS));
+        self
     }
 
     pub(super) fn get(&self, index: i64) -> Option<&Moment> {

@@ -1,5 +1,7 @@
 //! What the plain HPA would have done: the real rule on the same load, with replicas of its own.
 
+use serde::{Deserialize, Serialize};
+
 use crate::hpa::{Hpa, HpaInputs, HpaSettings, Metric};
 use crate::time::Mono;
 use crate::units::RequestsPerSecond;
@@ -7,7 +9,7 @@ use crate::world::WorkloadSettings;
 
 /// An HPA on requests/s (AverageValue, default behaviour) with the workload's own bounds, and the stated load per pod
 /// less the headroom as its target: what a careful user would have written without us. Its metric has no lag.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Shadow {
     hpa: Hpa,
     target_rps: f64,
@@ -36,6 +38,11 @@ impl Shadow {
         if let Some(shadow) = slot.as_mut().filter(|shadow| shadow.hpa.due(now)) {
             shadow.run(now, rate);
         }
+    }
+
+    /// The same on another clock.
+    pub(super) fn rebased(self, shift: impl Fn(Mono) -> Mono) -> Self {
+        Self { hpa: self.hpa.rebased(shift), ..self }
     }
 
     fn run(&mut self, now: Mono, rate: Option<RequestsPerSecond>) {

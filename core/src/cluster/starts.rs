@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::lead_time::LeadTime;
 use crate::time::Mono;
 use crate::units::Seconds;
@@ -12,7 +14,7 @@ const GIVE_UP_SECONDS: f64 = 1800.0;
 /// Decisions that wait for pods; more than max-replicas rarely make sense, and one decision may bring many.
 const MOST_WAITING: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Starts {
     // Decisions that still owe pods, oldest first.
     owed: VecDeque<(Mono, u32)>,
@@ -23,6 +25,13 @@ pub(super) struct Starts {
 }
 
 impl Starts {
+    /// The same on another clock.
+    pub(super) fn rebased(mut self, shift: impl Fn(Mono) -> Mono) -> Self {
+        self.owed.iter_mut().for_each(|(at, _)| *at = shift(*at));
+        self.awaited.values_mut().for_each(|at| *at = shift(*at));
+        self
+    }
+
     /// Replicas were raised by `more`.
     pub(super) fn raised(&mut self, at: Mono, more: u32) {
         if self.owed.len() == MOST_WAITING {

@@ -13,15 +13,18 @@ use prescale_agent_ebpf::histogram::bucket_of;
 const EPOCH_MS: i64 = 1_700_000_000_000;
 const RPS_PER_POD: f64 = 50.0;
 
-struct Small {
-    cluster: Cluster,
-    seconds: u64,
+pub(in crate::cluster) struct Small {
+    pub(in crate::cluster) cluster: Cluster,
+    /// Hears the same, on a clock that is so many seconds ahead; once it is compared, it must plan the same.
+    pub(in crate::cluster) twin: Option<(Cluster, u64)>,
+    pub(in crate::cluster) compared: bool,
+    pub(in crate::cluster) seconds: u64,
     sequence: u64,
-    rps: f64,
-    state: WorkloadState,
+    pub(in crate::cluster) rps: f64,
+    pub(in crate::cluster) state: WorkloadState,
     counters: BTreeMap<String, Counters>,
-    reporting: bool,
-    decisions: Vec<(u64, Decision)>,
+    pub(in crate::cluster) reporting: bool,
+    pub(in crate::cluster) decisions: Vec<(u64, Decision)>,
     /// Seconds from a pod's appearance until it serves.
     start_up: u64,
     born: BTreeMap<String, u64>,
@@ -29,8 +32,13 @@ struct Small {
     pods_made: u32,
 }
 
-fn id() -> WorkloadId {
+pub(in crate::cluster) fn id() -> WorkloadId {
     WorkloadId { namespace: "shop".into(), name: "web".into() }
+}
+
+/// The same instant on a clock whose `mono` began earlier.
+pub(in crate::cluster) fn later(now: Now, seconds: u64) -> Now {
+    Now { mono: Mono(now.mono.0 + seconds * 1_000_000_000), ..now }
 }
 
 fn settings() -> WorkloadSettings {
@@ -46,11 +54,13 @@ fn settings() -> WorkloadSettings {
 }
 
 impl Small {
-    fn new(replicas: u32, rps: f64) -> Self {
+    pub(in crate::cluster) fn new(replicas: u32, rps: f64) -> Self {
         let state =
             WorkloadState { id: id(), settings: settings(), replicas, resource_version: 1, pods: Vec::new() };
         let mut small = Self {
             cluster: Cluster::new(ClusterSettings::default()),
+            twin: None,
+            compared: false,
             seconds: 0,
             sequence: 0,
             rps,
@@ -69,7 +79,7 @@ impl Small {
         small
     }
 
-    fn now(&self) -> Now {
+    pub(in crate::cluster) fn now(&self) -> Now {
         Now {
             mono: Mono((10_000 + self.seconds) * 1_000_000_000),
             wall: Wall(EPOCH_MS + self.seconds as i64 * 1000),
@@ -109,13 +119,13 @@ impl Small {
     }
 
     /// One second passes; decisions are carried out at once.
-    fn second(&mut self) {
+    pub(in crate::cluster) fn second(&mut self) {
         for (_, decision) in self.quiet_second() {
             self.apply(&decision);
         }
     }
 
-    fn seconds(&mut self, count: u64) {
+    pub(in crate::cluster) fn seconds(&mut self, count: u64) {
         for _ in 0..count {
             self.second();
         }
@@ -126,19 +136,38 @@ impl Small {
         self.state.replicas = decision.replicas;
         self.state.resource_version += 1;
         let outcome = Outcome::Applied { resource_version: self.state.resource_version };
-        self.cluster.outcome(self.now(), &id(), outcome);
+        let now = self.now();
+        self.cluster.outcome(now, &id(), outcome);
+        if let Some((twin, ahead)) = &mut self.twin {
+            twin.outcome(later(now, *ahead), &id(), outcome);
+        }
     }
 
     /// One second passes; returns what was decided in it.
     fn quiet_second(&mut self) -> Vec<(u64, Decision)> {
         self.seconds += 1;
         self.settle_pods();
-        self.cluster.world(self.now(), std::slice::from_ref(&self.state));
+        let now = self.now();
+        self.cluster.world(now, std::slice::from_ref(&self.state));
+        if let Some((twin, ahead)) = &mut self.twin {
+            twin.world(later(now, *ahead), std::slice::from_ref(&self.state));
+        }
         if self.reporting {
             let report = self.report();
-            self.cluster.report(self.now(), &report).unwrap();
+            self.cluster.report(now, &report).unwrap();
+            if let Some((twin, ahead)) = &mut self.twin {
+                twin.report(later(now, *ahead), &report).unwrap();
+            }
         }
         let plan = self.cluster.tick(self.now());
+        if let Some((twin, ahead)) = &mut self.twin {
+            let plans = twin.tick(later(now, *ahead));
+            if self.compared {
+                assert_eq!(plans.decisions, plan.decisions, "at {} s", self.seconds);
+                assert_eq!(format!("{:?}", plans.report[0].basis), format!("{:?}", plan.report[0].basis));
+                assert_eq!(plans.report[0].steps, plan.report[0].steps, "at {} s", self.seconds);
+            }
+        }
         assert_eq!(
             self.cluster.violations().count(),
             0,
@@ -191,11 +220,11 @@ impl Small {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    pub(in crate::cluster) fn reason(&self) -> &'static str {
         self.cluster.list(self.now()).workloads[0].reason.unwrap()
     }
 
-    fn view(&self) -> view::Workload {
+    pub(in crate::cluster) fn view(&self) -> view::Workload {
         self.cluster.view(self.now(), &id()).unwrap()
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::ClusterSettings;
 use super::forecasts::Forecasts;
 use super::moments::{Moment, Moments};
 use super::shadow::Shadow;
 use super::starts::Starts;
+use super::state::Mark;
 use super::trend;
 use super::writes::{Outcome, Writes};
 use crate::capacity::Capacity;
@@ -19,7 +22,7 @@ use crate::plan::{
 use crate::series::Series;
 use crate::time::{Mono, Now, Wall};
 use crate::units::RequestsPerSecond;
-use crate::world::{PodPhase, WorkloadId, WorkloadState};
+use crate::world::{PodPhase, WorkloadId, WorkloadSettings, WorkloadState};
 
 /// Lengths over which arrivals are counted, seconds of the caller's clock: the shortest sees a step within seconds,
 /// the longest proves a rate of a few requests a second.
@@ -31,10 +34,10 @@ const WINDOW_AGE_SECONDS: i64 = 15;
 /// A burst may raise the floor to at most so many times the load that is measured: the ramp's own factor.
 const MOST_BURST: f64 = 2.0;
 /// Decisions that are kept for the page: some 15 KB, and more than a person scrolls through.
-const LOG: usize = 100;
+pub(super) const LOG: usize = 100;
 
 /// An entry of the decision log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Logged {
     pub(super) at: Wall,
     pub(super) from: u32,
@@ -49,13 +52,13 @@ pub(super) struct Tracked {
     pub(super) state: Option<WorkloadState>,
     missing_since: Option<Mono>,
     pub(super) series: Series,
-    recent: Recent,
+    pub(super) recent: Recent,
     pub(super) forecasts: Forecasts,
     pub(super) lead_time: LeadTime,
-    starts: Starts,
-    memory: Memory,
+    pub(super) starts: Starts,
+    pub(super) memory: Memory,
     pub(super) writes: Writes,
-    measured_since: Option<Mono>,
+    pub(super) measured_since: Option<Mono>,
     pub(super) demand: Option<Demand>,
     pub(super) plan: Option<(Wall, WorkloadPlan)>,
     pub(super) log: VecDeque<Logged>,
@@ -63,6 +66,11 @@ pub(super) struct Tracked {
     pub(super) coarse: Moments,
     pub(super) broken: Option<Violation>,
     pub(super) shadow: Option<Shadow>,
+    /// Entries that the log has ever had.
+    pub(super) logged: u64,
+    /// The settings that the restored state was made under, until the target says which hold now.
+    pub(super) settings_before: Option<WorkloadSettings>,
+    pub(super) mark: Option<Mark>,
 }
 
 impl Tracked {
@@ -85,6 +93,9 @@ impl Tracked {
             coarse: Moments::default(),
             broken: None,
             shadow: None,
+            logged: 0,
+            settings_before: None,
+            mark: None,
         }
     }
 
@@ -108,6 +119,9 @@ impl Tracked {
                 // A standby sees the leader's writes, and may not take them for a stranger's when it leads itself.
                 self.writes.changed(state.settings.mode, known.replicas, state.replicas);
             }
+        }
+        if self.settings_before.take().is_some_and(|before| before != state.settings) {
+            self.writes.settings_changed();
         }
         self.starts.pods(now.mono, &state.pods);
         self.memory.record_replicas(now.mono, state.replicas);
@@ -217,6 +231,7 @@ impl Tracked {
         if self.log.len() == LOG {
             self.log.pop_front();
         }
+        self.logged += 1;
         let sentence = planned.steps.last().map_or_else(String::new, |step| planned.sentence(step, rules));
         self.log.push_back(Logged {
             at: now.wall,
@@ -300,15 +315,20 @@ impl Tracked {
 
 /// The last seconds' loads, requests/s, oldest first; `None` is a gap. The series has them too, but each look at it
 /// would decode them all again.
-#[derive(Debug, Default)]
-struct Recent {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Recent {
     newest: Option<i64>,
     // At most twice RECENT: the oldest go in one sweep, so that the rest stays one slice.
     loads: Vec<Option<f64>>,
 }
 
 impl Recent {
-    fn push(&mut self, second: &Second) {
+    /// The same without what is no longer looked at.
+    pub(super) fn newest_only(&self) -> Self {
+        Self { newest: self.newest, loads: self.loads().to_vec() }
+    }
+
+    pub(super) fn push(&mut self, second: &Second) {
         let skipped = match self.newest {
             Some(newest) if second.unix_seconds <= newest => return,
             Some(newest) => second.unix_seconds.saturating_sub(newest + 1).min(RECENT as i64),

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::plan::{Decision, Gate};
 use crate::time::Mono;
 use crate::world::{Mode, WorkloadState};
 
 /// What became of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Written.
     Applied {
@@ -32,7 +34,7 @@ impl Outcome {
 }
 
 /// Replicas that someone else wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Foreign {
     pub(super) from: u32,
     pub(super) to: u32,
@@ -44,7 +46,7 @@ const BACK_OFF_SECONDS: (f64, f64) = (1.0, 15.0);
 /// A write that failed may have arrived all the same; so many are remembered, to know them when they show up.
 const REMEMBERED: usize = 8;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Writes {
     pending: Option<u32>,
     // Replicas of writes that failed, newest last: they may have arrived all the same.
@@ -57,6 +59,29 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    /// What another process needs to know of it: a write under way may still arrive, but nobody waits for it any more,
+    /// and the versions are read anew.
+    pub(super) fn after_a_restart(&self) -> Self {
+        let mut after = Self { pending: None, written_version: 0, ..self.clone() };
+        if let Some(pending) = self.pending {
+            after.expect(pending);
+        }
+        after
+    }
+
+    /// When these replicas show up, they are of our own writing.
+    pub(super) fn expect(&mut self, replicas: u32) {
+        if self.ours.len() == REMEMBERED {
+            self.ours.pop_front();
+        }
+        self.ours.push_back(replicas);
+    }
+
+    /// The same on another clock.
+    pub(super) fn rebased(self, shift: impl Fn(Mono) -> Mono) -> Self {
+        Self { wait_until: self.wait_until.map(shift), ..self }
+    }
+
     pub(super) fn gate(&self, now: Mono) -> Option<Gate> {
         if self.pending.is_some() {
             Some(Gate::WritePending)
@@ -91,10 +116,7 @@ impl Writes {
             }
             Outcome::Conflict | Outcome::Failed => {
                 if outcome == Outcome::Failed {
-                    if self.ours.len() == REMEMBERED {
-                        self.ours.pop_front();
-                    }
-                    self.ours.push_back(pending);
+                    self.expect(pending);
                 }
                 self.failures = self.failures.saturating_add(1);
                 // Doubles; 2^4 is past the longest.

@@ -1,10 +1,12 @@
 //! From a proposal to replicas: stabilisation and rate limits, the legacy path and the behaviour path.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Hpa, nanos};
 use crate::time::Mono;
 
 /// `spec.behavior`, with the defaults that the API server fills in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Behavior {
     /// Scaling up.
     pub up: Rules,
@@ -31,7 +33,7 @@ impl Default for Behavior {
 }
 
 /// One direction's rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     /// `stabilizationWindowSeconds`.
     pub window_seconds: f64,
@@ -42,7 +44,7 @@ pub struct Rules {
 }
 
 /// `selectPolicy`: which policy's limit holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Select {
     /// The one that allows the largest change.
     Max,
@@ -53,7 +55,7 @@ pub enum Select {
 }
 
 /// One policy: at most `value` per period.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// Of what.
     pub kind: PolicyKind,
@@ -64,7 +66,7 @@ pub struct Policy {
 }
 
 /// What a policy's value counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PolicyKind {
     /// Pods.
     Pods,
@@ -72,15 +74,15 @@ pub enum PolicyKind {
     Percent,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) at: Mono,
     pub(super) replicas: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ScaleEvent {
-    at: Mono,
+    pub(super) at: Mono,
     change: u32,
 }
 

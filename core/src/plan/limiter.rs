@@ -1,8 +1,10 @@
 //! The reasons: what may change a number on its way to a decision, what may hold it, what may keep it from being
 //! carried out. Log line, API, metric label and (in Kubernetes) Event come from here.
 
+use serde::{Deserialize, Serialize};
+
 /// What changed the number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Limiter {
     /// Upper quantile of the largest load over the lead time.
     Forecast,
@@ -125,7 +127,7 @@ impl Limiter {
 }
 
 /// Why replicas must not shrink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HoldCause {
     /// Nobody said or learned what one pod carries.
     CapacityUnknown,

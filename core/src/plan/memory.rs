@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Mono;
 
 /// Recent needs and replicas of one workload.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     // Strictly decreasing, oldest first: an entry that a later one reaches can never be a maximum again. So it holds
     // at most max-replicas entries, whatever the window.
@@ -42,6 +44,18 @@ impl Memory {
         {
             self.replicas.pop_front();
         }
+    }
+
+    /// The same on another clock.
+    pub(crate) fn rebased(self, shift: impl Fn(Mono) -> Mono) -> Self {
+        let all =
+            |entries: VecDeque<(Mono, u32)>| entries.into_iter().map(|(at, n)| (shift(at), n)).collect();
+        Self { needs: all(self.needs), replicas: all(self.replicas) }
+    }
+
+    /// `spec.replicas` as they were recorded last.
+    pub(crate) fn newest_replicas(&self) -> Option<u32> {
+        self.replicas.back().map(|(_, replicas)| *replicas)
     }
 
     /// The largest need of the last `seconds`.

@@ -5,6 +5,8 @@
 //! The concurrency has 16 bits: at most 0.022 % off. Values below 1e-3 (a request in a quarter of an hour) become 0,
 //! values above 1e9 become 1e9.
 
+use serde::{Deserialize, Serialize};
+
 use super::Point;
 use crate::units::{Concurrency, RequestsPerSecond};
 
@@ -27,7 +29,79 @@ pub(super) struct Ring {
     length: usize,
 }
 
+/// A ring's bins, oldest first.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedRing {
+    newest: Option<i64>,
+    /// Load and concurrency of each bin, little-endian.
+    codes: Vec<u8>,
+}
+
+/// The newest bins of a ring, oldest first.
+pub(crate) type RingTail = SavedRing;
+
+impl SavedRing {
+    fn length(&self) -> usize {
+        self.codes.len() / 4
+    }
+
+    /// A ring of these bins alone; `None` if they can't be.
+    pub(super) fn restored(&self, capacity: usize) -> Option<Ring> {
+        let mut ring = Ring::new(capacity);
+        ring.append(self)?;
+        Some(ring)
+    }
+}
+
 impl Ring {
+    pub(super) fn save(&self) -> SavedRing {
+        self.save_newest(self.length)
+    }
+
+    /// The bins after `index`; all without it.
+    pub(super) fn save_after(&self, index: Option<i64>) -> RingTail {
+        let newer = match (self.newest, index) {
+            (Some(newest), Some(index)) => usize::try_from(newest.saturating_sub(index)).unwrap_or(0),
+            _ => self.length,
+        };
+        self.save_newest(newer.min(self.length))
+    }
+
+    fn save_newest(&self, count: usize) -> SavedRing {
+        let newest = self.newest.unwrap_or(0);
+        let mut codes = Vec::with_capacity(4 * count);
+        for back in (0..count as i64).rev() {
+            let slot = self.slot(newest.saturating_sub(back));
+            let code = |channel: &[u16]| channel.get(slot).copied().unwrap_or(0).to_le_bytes();
+            codes.extend(code(&self.load));
+            codes.extend(code(&self.concurrency));
+        }
+        SavedRing { newest: self.newest, codes }
+    }
+
+    /// Adds bins that come after its own; `None` if they can't be.
+    pub(super) fn append(&mut self, tail: &RingTail) -> Option<()> {
+        let Some(newest) = tail.newest else { return tail.codes.is_empty().then_some(()) };
+        let count = tail.length();
+        let reached = match self.newest {
+            Some(own) => usize::try_from(newest.checked_sub(own)?).ok()?,
+            None => count,
+        };
+        // What lies between has been pushed out of a ring by the tail, or the tail would have it.
+        if count > self.capacity || !tail.codes.len().is_multiple_of(4) || count != reached.min(self.capacity)
+        {
+            return None;
+        }
+        let first = newest.checked_sub(count as i64)?;
+        for (back, codes) in tail.codes.chunks_exact(4).enumerate() {
+            let code = |at: usize| u16::from_le_bytes([codes[at], codes[at + 1]]);
+            self.write(first.saturating_add(1 + back as i64), code(0), code(2));
+        }
+        self.newest = Some(newest);
+        self.length = (self.length + count).min(self.capacity);
+        Some(())
+    }
+
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity, newest: None, load: Vec::new(), concurrency: Vec::new(), length: 0 }
     }
