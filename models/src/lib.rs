@@ -4,6 +4,7 @@
 //! an [`Expert`] turns bins into point forecasts; the [`Ensemble`] turns experts into a [`Forecast`].
 
 mod admission;
+pub mod anomaly;
 pub mod arima;
 pub mod combiner;
 pub mod ensemble;

@@ -23,6 +23,6 @@ pub mod training;
 pub use self::core::CoreKind;
 pub use forecaster::{Neural, shipped, shipped_as};
 pub use frame::{FEATURES, Frame, INPUTS, View};
-pub(crate) use levels::Level;
+pub(crate) use levels::{Level, Profile};
 pub use network::{Network, NetworkSettings};
 pub use pooled::Pooled;

@@ -11,6 +11,7 @@ use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
 use prescale_models::neural::{Network, NetworkSettings, shipped_as};
+use prescale_tests::forecast::anomalies::{self, Alarms};
 use prescale_tests::forecast::maxima::{self, Marks};
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
@@ -27,12 +28,16 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     traces: PathBuf,
     /// Where the predictions go: CSV with trace, origin, horizon, quantile, value.
-    #[arg(long, value_name = "FILE", required_unless_present = "maxima")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["maxima", "anomalies"])]
     out: Option<PathBuf>,
     /// Instead of writing predictions, print how well the largest bin of the next 60 and 120 s is forecast on the
     /// traces of bins under a minute: q95's coverage and the provisioning loss, beside two-minute linear's.
     #[arg(long)]
     maxima: bool,
+    /// Instead of writing predictions, print how many bins of each test part the anomaly filter keeps from learning (floods,
+    /// synthetic loads, faults) and from acting.
+    #[arg(long)]
+    anomalies: bool,
     /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone; `help` lists them.
     #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
     model: String,
@@ -59,6 +64,9 @@ fn main() -> Result<()> {
         }
         None => shipped_as(choice.core()),
     };
+    if arguments.anomalies {
+        return print_anomalies(&arguments);
+    }
     if arguments.maxima {
         // The trees learn values at a time ahead here, no maxima: they are refused.
         return print_maxima(&arguments, choice, &Fitted { network, trees: None });
@@ -114,6 +122,19 @@ fn print_maxima(arguments: &Arguments, choice: Choice, fitted: &Fitted) -> Resul
             for (span, Marks { covered, provisioning, count }) in maxima::SPANS.iter().zip(marks) {
                 println!("{},{span},{},{count},{covered:.3},{provisioning:.3}", trace.name, choice.name());
             }
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print_anomalies(arguments: &Arguments) -> Result<()> {
+    println!("trace,bins,flood,synthetic,fault,held");
+    for path in files(&arguments.traces)? {
+        let trace = Trace::read(&path)?;
+        if trace.name.contains(&arguments.only) {
+            let Alarms { bins, skipped: [flood, synthetic, fault], held } = anomalies::count(&trace);
+            println!("{},{bins},{flood},{synthetic},{fault},{held}", trace.name);
         }
     }
     Ok(())
