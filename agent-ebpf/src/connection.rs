@@ -85,6 +85,8 @@ pub mod inward {
     pub const OPENED_BY_POD: u32 = 256;
     /// With `STRANGER`: the pod is surely the server, by its port.
     pub const SERVED: u32 = 512;
+    /// The segment that is about to be read begins with a probe.
+    pub const PROBE: u32 = 1024;
 }
 
 /// State of the direction from the pod.
@@ -109,7 +111,7 @@ pub mod outward {
     pub const OPAQUE: u32 = 256;
 }
 
-/// Low bits of a start time, that say more of the request; seven nanoseconds are nothing.
+/// Low bits of a start time, that say more of the request; fifteen nanoseconds are nothing.
 pub mod mark {
     /// A HEAD: its response has no body.
     pub const HEAD: u64 = 1;
@@ -117,8 +119,10 @@ pub mod mark {
     pub const CONNECT: u64 = 2;
     /// Taken without reading its segment to the end: there may be more requests in it.
     pub const UNREAD: u64 = 4;
+    /// The kubelet's probe: counted apart. Only the first request of a connection can be one.
+    pub const PROBE: u64 = 8;
     /// All of them.
-    pub const ALL: u64 = 7;
+    pub const ALL: u64 = 15;
 }
 
 /// Arrivals on a connection that pipelines: a ring, by request number.

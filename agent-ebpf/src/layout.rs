@@ -3,7 +3,7 @@
 use crate::histogram::BUCKETS;
 
 /// Number of this layout; the object carries it in [`ABI_MARKER`].
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// What stands in front of the ABI number (decimal, ended by a zero byte) in an object.
 pub const ABI_MARKER: &[u8; 20] = b"prescale-kernel-abi=";
@@ -16,6 +16,9 @@ pub const REASONS: usize = 16;
 
 /// Ports that one pod can be limited to; a pod with more listens on all.
 pub const PORTS: usize = 16;
+
+/// Request lines of probes that one pod can have: as many as the wire carries.
+pub const PROBES: usize = 16;
 
 /// At most this many shards per pod: beyond eight CPUs, CPUs share. A shard costs [`Totals`]' 8 KB, so that
 /// 110 pods stay under 7.1 MB on any machine.
@@ -72,8 +75,12 @@ pub struct Totals {
     pub opened: u64,
     /// Payload bytes that arrived on connections whose requests can't be read: TLS, HTTP/2, after an upgrade.
     pub bytes_unread: u64,
+    /// Probes of the kubelet that arrived; in nothing else of this but bytes and connections.
+    pub probe_starts: u64,
+    /// Of these, those whose response's last byte left.
+    pub probe_finishes: u64,
     /// Room up to the cache line.
-    pub spare: [u64; 3],
+    pub spare: [u64; 1],
     /// Unaccounted traffic, by [`reason`].
     pub reasons: [u32; REASONS],
     /// Arrival to first byte of the final response.
@@ -105,10 +112,44 @@ pub struct Pod {
     pub ports_used: u32,
     /// Local ports, host byte order.
     pub ports: [u16; PORTS],
+    /// How many of `probes` there are.
+    pub probes_used: u32,
+    /// Its probes.
+    pub probes: [Probe; PROBES],
+}
+
+/// One probe's request line, `GET /path HTTP/1.1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its first eight bytes, little endian: what is compared before anything else is read.
+    pub begins: u64,
+    /// [`line_hash`] of all of it.
+    pub hash: u64,
+}
+
+impl Probe {
+    /// No probe.
+    pub const NONE: Self = Self { begins: 0, hash: 0 };
+
+    /// Of a line without its end; `None` for one that is shorter than any that HTTP knows.
+    pub fn of(line: &[u8]) -> Option<Self> {
+        let begins = u64::from_le_bytes(*line.first_chunk()?);
+        Some(Self { begins, hash: line.iter().fold(LINE_HASH, |hash, byte| line_hash(hash, *byte)) })
+    }
+}
+
+/// [`line_hash`] of nothing.
+pub const LINE_HASH: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// One more byte of a line: FNV-1a.
+#[inline(always)]
+pub fn line_hash(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
 const _: () = assert!(size_of::<Totals>().is_multiple_of(64) && size_of::<Totals>() < 8 * 1024);
-const _: () = assert!(size_of::<Pod>() == 44);
+const _: () = assert!(size_of::<Pod>() == 48 + PROBES * 16);
 
 #[cfg(feature = "user")]
 #[allow(unsafe_code)]

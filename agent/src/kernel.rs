@@ -16,10 +16,13 @@ use aya::programs::cgroup_skb::{CgroupSkbAttachType, CgroupSkbLink};
 use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::{CgroupAttachMode, CgroupSkb, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfLoader};
-use prescale_agent_ebpf::layout::{PORTS, Pod, SHARDS, Totals};
+use prescale_agent_ebpf::layout::{PORTS, PROBES, Pod, Probe, SHARDS, Totals};
 use prescale_core::counters::Counters;
 
 use self::totals::{Widened, read_slot};
+
+const _: () =
+    assert!(PROBES >= prescale_core::wire::MAX_PROBES, "the kernel takes every probe that the wire carries");
 
 /// A pod's place in the kernel's maps, from [`Kernel::attach`] until [`Kernel::detach`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,13 +88,15 @@ impl Kernel {
 
     /// Starts to measure the sockets of the cgroup v2 directory `directory` and of those below it.
     ///
-    /// `ports` are the local ports that count; empty: all.
+    /// `ports` are the local ports that count; empty: all. `probes` are the request lines of the kubelet's probes, without
+    /// their ends, which are counted apart.
     ///
     /// # Errors
     /// If the directory is none of cgroup v2 or gone, if it is measured already, if all slots are taken, or if
     /// another program is attached to it or above it in a way that excludes others.
-    pub fn attach(&mut self, directory: &Path, ports: &[u16]) -> Result<SlotId> {
+    pub fn attach(&mut self, directory: &Path, ports: &[u16], probes: &[String]) -> Result<SlotId> {
         ensure!(ports.len() <= PORTS, "{} ports given: at most {PORTS} can be told apart", ports.len());
+        ensure!(probes.len() <= PROBES, "{} probes given: at most {PROBES} can be told apart", probes.len());
         let cgroup = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
         requirements::check_is_cgroup2(&cgroup, directory)?;
         let id = cgroup.metadata()?.ino();
@@ -102,9 +107,7 @@ impl Kernel {
         let index = index.with_context(|| format!("all {} slots are taken", self.slots.len()))? as u32;
         self.generation = self.generation.checked_add(1).context("more than 2^32 attaches")?;
         self.reset(index, self.generation)?;
-        let mut pod = Pod { slot: index, generation: self.generation, ports_used: 0, ports: [0; PORTS] };
-        pod.ports_used = ports.len() as u32;
-        pod.ports[..ports.len()].copy_from_slice(ports);
+        let pod = entry(index, self.generation, ports, probes)?;
         self.pods.insert(id, pod, 0).context("entering the pod into the kernel's map")?;
         match self.attach_programs(&cgroup) {
             Ok(links) => {
@@ -179,6 +182,23 @@ impl Kernel {
         let link = program.attach(cgroup, direction, CgroupAttachMode::Single).map_err(explain)?;
         Ok(program.take_link(link)?)
     }
+}
+
+/// What the kernel is told of a pod.
+fn entry(slot: u32, generation: u32, ports: &[u16], probes: &[String]) -> Result<Pod> {
+    let mut pod = Pod {
+        slot,
+        generation,
+        ports_used: ports.len() as u32,
+        ports: [0; PORTS],
+        probes_used: probes.len() as u32,
+        probes: [Probe::NONE; PROBES],
+    };
+    pod.ports[..ports.len()].copy_from_slice(ports);
+    for (to, line) in pod.probes.iter_mut().zip(probes) {
+        *to = Probe::of(line.as_bytes()).context("a probe's request line is too short to be one")?;
+    }
+    Ok(pod)
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

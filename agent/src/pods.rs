@@ -97,11 +97,12 @@ impl Pods {
         }
         for action in node.found(now, &directories) {
             match action {
-                Action::Attach { uid, directory, ports } => match self.attach(&uid, directory.into(), &ports)
-                {
-                    Ok(()) => node.attached(shared.clock.now(), &uid),
-                    Err(reason) => node.attach_failed(shared.clock.now(), &uid, reason),
-                },
+                Action::Attach { uid, directory, ports, probes } => {
+                    match self.attach(&uid, directory.into(), &ports, &probes) {
+                        Ok(()) => node.attached(shared.clock.now(), &uid),
+                        Err(reason) => node.attach_failed(shared.clock.now(), &uid, reason),
+                    }
+                }
                 Action::Release { uid } => self.release(uid),
             }
         }
@@ -132,7 +133,13 @@ impl Pods {
         readings
     }
 
-    fn attach(&mut self, uid: &str, directory: PathBuf, ports: &[u16]) -> Result<(), NotMeasurable> {
+    fn attach(
+        &mut self,
+        uid: &str,
+        directory: PathBuf,
+        ports: &[u16],
+        probes: &[String],
+    ) -> Result<(), NotMeasurable> {
         // Asked again for a pod whose attach the brain gave up on: start clean.
         if let Some(pod) = self.attached.remove(uid)
             && let Err(error) = self.kernel.detach(pod.slot)
@@ -141,7 +148,7 @@ impl Pods {
         }
         let attached = identity(&directory)
             .ok_or(NotMeasurable::Vanished)
-            .and_then(|identity| match self.kernel.attach(&directory, ports) {
+            .and_then(|identity| match self.kernel.attach(&directory, ports, probes) {
                 Ok(slot) => Ok(Attached {
                     slot,
                     directory: directory.clone(),
@@ -160,7 +167,7 @@ impl Pods {
         let since = self.missing.remove(uid);
         let lag_seconds = since.map_or(0.0, |since| self.shared.clock.now().mono.seconds_since(since));
         self.shared.metrics.attached(lag_seconds);
-        tracing::info!(uid, directory = %directory.display(), ?ports, "attached");
+        tracing::info!(uid, directory = %directory.display(), ?ports, ?probes, "attached");
         self.attached.insert(uid.to_owned(), attached);
         Ok(())
     }
@@ -169,7 +176,7 @@ impl Pods {
         let Some(pod) = self.attached.remove(&uid) else { return };
         match self.kernel.detach(pod.slot) {
             Ok(counters) => {
-                tracing::info!(uid, requests = counters.starts, "released");
+                tracing::info!(uid, requests = counters.starts, probes = counters.probe_starts, "released");
                 self.released.push(Reading { uid, counters, resources: pod.resources });
             }
             Err(error) => tracing::warn!(uid, "the pod's last counters are lost: {error:#}"),

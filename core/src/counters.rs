@@ -195,6 +195,10 @@ pub struct Counters {
     pub finishes: [u64; CLASSES],
     /// Requests whose connection ended before the response did.
     pub aborts: u64,
+    /// Probes of the kubelet that arrived; they are in none of the other counts but bytes and connections.
+    pub probe_starts: u64,
+    /// Of these, those whose response's last byte left.
+    pub probe_finishes: u64,
     /// Integral over time of the number of requests in flight, nanoseconds.
     pub in_flight_integral_ns: u64,
     /// Payload bytes received.

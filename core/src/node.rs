@@ -83,6 +83,8 @@ pub enum Action {
         directory: String,
         /// Ports to measure; empty means every port.
         ports: Vec<u16>,
+        /// Request lines of its probes, to be counted apart.
+        probes: Vec<String>,
     },
     /// Read the pod's counters once more into the next `tick`, then free its links and its slot. Does nothing where
     /// nothing is attached.
@@ -168,7 +170,7 @@ impl Node {
         }
         for watched in list.pods {
             match self.pods.get_mut(&watched.uid) {
-                Some(state) if state.watched.ports == watched.ports => {
+                Some(state) if state.watched.measured_alike(&watched) => {
                     state.watched = watched;
                     state.wanted = true;
                 }
@@ -204,6 +206,7 @@ impl Node {
                     uid: uid.clone(),
                     directory,
                     ports: state.watched.ports.clone(),
+                    probes: state.watched.probes.clone(),
                 }),
                 Need::Release => actions.push(Action::Release { uid: uid.clone() }),
             }

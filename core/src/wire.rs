@@ -203,6 +203,13 @@ pub struct WatchedPod {
     pub workload: WorkloadId,
     /// Ports to measure; empty means every port.
     pub ports: Vec<u16>,
-    /// Request lines of its probes (`GET /healthz`), counted apart; empty until probes are told apart.
+    /// Request lines of its probes (`GET /healthz HTTP/1.1`), counted apart.
     pub probes: Vec<String>,
+}
+
+impl WatchedPod {
+    /// Whether the kernel is to measure the same as for `other`.
+    pub(crate) fn measured_alike(&self, other: &Self) -> bool {
+        self.ports == other.ports && self.probes == other.probes
+    }
 }

@@ -21,7 +21,7 @@ fn exact(host: &str, network: Option<&Network>, drive: impl Fn(u16) -> [u64; 6])
     let mut pod = Pod::new();
     let listen = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let port = pod.serve(network, &listen, &[]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     let expected = drive(port);
     let total: u64 = expected.iter().sum();
     let counters = read_until(&mut kernel, slot, |counters| counters.finished() + counters.aborts >= total);
@@ -97,7 +97,7 @@ fn a_listener_that_defers_accepting() {
     fs::write(&file, configuration).expect("a file can be written");
     pod.start(None, &["nginx", "-c", file.to_str().expect("a path in UTF-8")]);
     until_listening::wait("127.0.0.1", port);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     // Every connection's first request reaches the listener.
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut expected = load(address, 8, 4_000, &["/", "/404"], false).classes;

@@ -61,7 +61,7 @@ fn a_killed_holder_leaves_nothing_and_the_next_counts_at_once() {
             std::thread::yield_now();
         }
         let mut kernel = pod::load();
-        let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+        let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
         // The connections are older than this program: they count from their next request.
         let counters = read_until(&mut kernel, slot, |counters| {
             counters.finished() >= 1_000 && counters.connections_opened >= 4
@@ -92,14 +92,14 @@ fn each_lack_is_one_sentence() {
 
     let mut kernel = pod::load();
     let mut attach =
-        |directory: &Path| format!("{:#}", kernel.attach(directory, &[]).expect_err("no cgroup"));
+        |directory: &Path| format!("{:#}", kernel.attach(directory, &[], &[]).expect_err("no cgroup"));
     let absent = attach(Path::new("/sys/fs/cgroup/nowhere/at/all"));
     assert!(absent.contains("opening /sys/fs/cgroup/nowhere"), "{absent}");
     let foreign = attach(Path::new("/proc"));
     assert!(foreign.contains("no directory of cgroup v2"), "{foreign}");
     let pod = Pod::new();
-    let slot = kernel.attach(pod.directory(), &[]).expect("the pod can be measured");
-    let twice = format!("{:#}", kernel.attach(pod.directory(), &[]).expect_err("it is attached"));
+    let slot = kernel.attach(pod.directory(), &[], &[]).expect("the pod can be measured");
+    let twice = format!("{:#}", kernel.attach(pod.directory(), &[], &[]).expect_err("it is attached"));
     assert!(twice.contains("is attached already"), "{twice}");
     kernel.detach(slot).expect("attached");
     assert!(kernel.read(slot).is_err());
@@ -111,7 +111,7 @@ fn a_cgroup_that_vanishes_keeps_its_last_counters() {
     let mut kernel = pod::load();
     let mut pod = Pod::new();
     let port = pod.serve(None, "127.0.0.1", &[]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     load(SocketAddr::from(([127, 0, 0, 1], port)), 2, 20, &["/200/10/length"], true);
     drop(pod);
     let last = kernel.detach(slot).expect("what was counted stays");

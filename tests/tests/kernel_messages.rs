@@ -24,7 +24,7 @@ impl Scene {
         let mut kernel = pod::load();
         let mut pod = Pod::new();
         let port = pod.serve(None, "127.0.0.1", options);
-        let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+        let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
         Self { kernel, slot, pod, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
@@ -258,7 +258,7 @@ fn what_was_there_before_and_shows_no_request_is_unread_bytes() {
     let port = pod.serve(None, "127.0.0.1", &[]);
     let mut connection = Raw::connect(SocketAddr::from(([127, 0, 0, 1], port)));
     connection.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     connection.write(&[0x17; 1000]);
     let counters = read_until(&mut kernel, slot, |counters| counters.bytes_unread == 1000);
     assert_eq!((counters.starts, counters.bytes_received), (0, 0), "{}", describe(&counters));
@@ -271,14 +271,14 @@ fn only_the_pods_ports_and_its_own_requests_count() {
     let mut pod = Pod::new();
     let main = pod.serve(None, "127.0.0.1", &[]);
     let sidecar = pod.serve(None, "127.0.0.1", &[]);
-    let slot = kernel.attach(pod.directory(), &[main]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[main], &[]).expect("the pod can be measured");
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
     load(local(sidecar), 2, 50, &["/200/1/length"], true);
     load(local(main), 2, 100, &["/200/1/length"], true);
     let counters = kernel.detach(slot).expect("attached");
     assert_eq!(counters.starts, 100, "{}", describe(&counters));
     // Attached anew, without a filter: both ports count; what the pod itself asks of others does not.
-    let slot = kernel.attach(pod.directory(), &[]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[], &[]).expect("the pod can be measured");
     let mut outside = Pod::new();
     let other = outside.serve(None, "127.0.0.1", &[]);
     let url = format!("http://127.0.0.1:{other}/200/1/length");
@@ -308,7 +308,7 @@ fn connections_that_were_there_before_count_from_their_next_request() {
     ask_all(&mut connections);
     // First attach, then a detach and another: sockets remember a slot that is not theirs any more.
     for round in 0..2 {
-        let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+        let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
         ask_all(&mut connections);
         ask_all(&mut connections);
         let counters = read_until(&mut kernel, slot, |counters| counters.finished() >= 20);
@@ -320,7 +320,8 @@ fn connections_that_were_there_before_count_from_their_next_request() {
         // The slot is another pod's now.
         let mut other = Pod::new();
         let other_port = other.serve(None, "127.0.0.1", &[]);
-        let other_slot = kernel.attach(other.directory(), &[other_port]).expect("the pod can be measured");
+        let other_slot =
+            kernel.attach(other.directory(), &[other_port], &[]).expect("the pod can be measured");
         assert_eq!(other_slot, slot);
         ask_all(&mut connections);
         load(SocketAddr::from(([127, 0, 0, 1], other_port)), 1, 5, &["/200/1/length"], true);
@@ -338,7 +339,7 @@ fn lost_segments_are_sent_again_and_counted_once() {
     let mut kernel = pod::load();
     let mut pod = Pod::new();
     let port = pod.serve(Some(&network), &host, &[]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     // A queue too short for a burst drops what does not fit, in both directions. (The kernel here has no netem.)
     let queue = ["rate", "200mbit", "burst", "5kb", "limit", "15kb"];
     network.limit(&queue);
@@ -374,7 +375,7 @@ fn a_connection_that_dies_in_silence_leaves_nothing_in_flight() {
     let mut kernel = pod::load();
     let mut pod = Pod::new();
     let port = pod.serve(Some(&network), &host, &[]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     let mut connection = Raw::connect(SocketAddr::new(host.parse().expect("an address"), port));
     connection.write(&get("/200/0/hang"));
     read_until(&mut kernel, slot, |counters| counters.in_flight() == 1);

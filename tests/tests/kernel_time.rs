@@ -27,7 +27,7 @@ fn the_wait_in_the_queue_of_a_saturated_server_is_seen() {
     // One thread, 20 ms a request, eight clients without a pause: seven always wait, in the sockets, not in the
     // server. The work is long so that the client's own wait for a CPU, which is no server's, stays under the 2 %.
     let port = pod.serve(None, "127.0.0.1", &["--single", "--work-us", "20000"]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     let before = kernel.read(slot).expect("attached");
     let seen = load(SocketAddr::from(([127, 0, 0, 1], port)), 8, 320, &["/200/100/length"], true);
     let after = read_until(&mut kernel, slot, |counters| counters.finished() == 320);
@@ -47,7 +47,7 @@ fn what_is_in_flight_shows_at_every_moment() {
     let mut kernel = pod::load();
     let mut pod = Pod::new();
     let port = pod.serve(None, "127.0.0.1", &[]);
-    let slot = kernel.attach(pod.directory(), &[port]).expect("the pod can be measured");
+    let slot = kernel.attach(pod.directory(), &[port], &[]).expect("the pod can be measured");
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut hanging: Vec<Raw> = (0..7).map(|_| Raw::connect(address)).collect();
     for connection in &mut hanging {

@@ -117,7 +117,11 @@ pub unsafe fn push<T>(c: *mut Connection, t: *mut Totals, socket: *mut T, start:
             }
         }
         (*c).pushed = number;
-        count_starts(t, 1, start & !mark::ALL);
+        if start & mark::PROBE != 0 {
+            add(&raw mut (*t).probe_starts, 1);
+        } else {
+            count_starts(t, 1, start & !mark::ALL);
+        }
     }
 }
 
@@ -138,6 +142,12 @@ pub unsafe fn oldest_start<T>(c: *mut Connection, socket: *mut T) -> u64 {
         }
         (*c).previous_start_ns
     }
+}
+
+/// Whether a probe, the first request of its connection, has not been answered.
+#[inline(always)]
+unsafe fn probe_waits(c: *mut Connection) -> bool {
+    unsafe { (*c).popped == 0 && (*c).start_tag == 1 && (*c).start_ns & mark::PROBE != 0 }
 }
 
 /// The first byte of a final response has left at `at`.
@@ -169,9 +179,14 @@ pub unsafe fn finish<T>(c: *mut Connection, t: *mut Totals, socket: *mut T, at: 
             let start = oldest_start(c, socket);
             if state & outward::LATE == 0 {
                 (*c).popped = (*c).popped.wrapping_add(1);
-                (*c).previous_start_ns = start;
+                // Who takes it for its own is no probe.
+                (*c).previous_start_ns = start & !mark::PROBE;
             }
-            count_last_byte(t, (*c).class_out, start, at);
+            if start & mark::PROBE != 0 && state & outward::LATE == 0 {
+                add(&raw mut (*t).probe_finishes, 1);
+            } else {
+                count_last_byte(t, (*c).class_out, start, at);
+            }
         }
         (*c).outward =
             state & !(outward::GHOST | outward::LATE | outward::OPEN | outward::BUSY | outward::BODY);
@@ -188,6 +203,10 @@ pub unsafe fn close<T>(c: *mut Connection, t: *mut Totals, socket: *mut T, at: u
             finish(c, t, socket, last);
         }
         let mut aborted = (*c).pushed.wrapping_sub((*c).popped) as u64;
+        if aborted > 0 && probe_waits(c) {
+            aborted -= 1;
+            (*c).popped = 1;
+        }
         if (*c).outward & outward::LATE != 0 {
             aborted += 1;
         }

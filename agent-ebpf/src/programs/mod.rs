@@ -5,6 +5,7 @@
 mod accounting;
 mod packet;
 mod pods;
+mod probes;
 mod requests;
 mod responses;
 mod sockets;
@@ -48,7 +49,7 @@ static SHARD_BITS: u32 = 0;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "prescale_abi")]
 #[used]
-static ABI_NUMBER: [u8; 24] = *b"prescale-kernel-abi=2\0\0\0";
+static ABI_NUMBER: [u8; 24] = *b"prescale-kernel-abi=3\0\0\0";
 
 #[cgroup_skb(ingress)]
 pub fn ingress(context: SkBuffContext) -> i32 {

@@ -11,12 +11,12 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_map_lookup_elem, bpf_map_update_elem};
 use prescale_agent_ebpf::connection::{Connection, Early, inward, mark, outward};
 use prescale_agent_ebpf::http::{Event, phase, seen};
-use prescale_agent_ebpf::layout::{Totals, reason};
+use prescale_agent_ebpf::layout::{Pod, Totals, reason};
 use prescale_agent_ebpf::sequence::place;
 
 use super::accounting::{add, blame, connection, count_starts, create_connection, push, totals};
 use super::packet::{Segment, WINDOW, load, now, segment, window, word};
-use super::{EARLY, NOWHERE, pods};
+use super::{EARLY, NOWHERE, pods, probes};
 
 const GET: u32 = u32::from_le_bytes(*b"GET ");
 const HTTP: u32 = u32::from_le_bytes(*b"HTTP");
@@ -117,7 +117,7 @@ unsafe fn meet(skb: *mut __sk_buff, s: &Segment) {
         let counts = pods::listens_on(pod, (*socket).src_port);
         if (*socket).state == TCP_LISTEN {
             if counts {
-                remember(skb, s, slot, generation);
+                remember(skb, s, pod);
             }
             return;
         }
@@ -148,6 +148,9 @@ unsafe fn meet(skb: *mut __sk_buff, s: &Segment) {
         }
         if accepted {
             (*c).inward = inward::LIVE;
+            if (*pod).probes_used > 0 && probes::begins_one(skb, s.at, s.len, pod) {
+                (*c).inward |= inward::PROBE;
+            }
             (*c).outward = 0;
             add(&raw mut (*t).opened, 1);
         } else {
@@ -160,12 +163,13 @@ unsafe fn meet(skb: *mut __sk_buff, s: &Segment) {
             (*c).next_in = s.sequence;
         }
         read(skb, c, t, s);
+        (*c).inward &= !inward::PROBE;
     }
 }
 
 /// A request that reached the listener is read, and kept for the connection that is about to be made.
 #[inline(always)]
-unsafe fn remember(skb: *mut __sk_buff, s: &Segment, slot: u32, generation: u32) {
+unsafe fn remember(skb: *mut __sk_buff, s: &Segment, pod: *const Pod) {
     unsafe {
         let Some(key) = early_key(skb, s) else { return };
         let map = (&raw const EARLY).cast_mut().cast::<c_void>();
@@ -187,11 +191,15 @@ unsafe fn remember(skb: *mut __sk_buff, s: &Segment, slot: u32, generation: u32)
         if c.is_null() {
             return;
         }
-        (*c).slot = slot;
-        (*c).generation = generation;
+        (*c).slot = (*pod).slot;
+        (*c).generation = (*pod).generation;
         (*c).inward = inward::LIVE;
         (*c).next_in = s.sequence;
+        if (*pod).probes_used > 0 && probes::begins_one(skb, s.at, s.len, pod) {
+            (*c).inward |= inward::PROBE;
+        }
         read(skb, c, nowhere, s);
+        (*c).inward &= !inward::PROBE;
     }
 }
 
@@ -399,7 +407,10 @@ unsafe fn recognise(walk: *mut Walk) {
             blame(t, reason::MID_STREAM);
             add(&raw mut (*t).opened, 1);
         }
-        (*c).inward &= !(inward::STRANGER | inward::SERVED | inward::LOST);
+        if (*c).inward & inward::PROBE != 0 {
+            start |= mark::PROBE;
+        }
+        (*c).inward &= !(inward::STRANGER | inward::SERVED | inward::LOST | inward::PROBE);
         let socket = (*(*walk).skb).__bindgen_anon_2.sk;
         push(c, t, socket, start);
     }

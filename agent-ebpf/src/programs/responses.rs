@@ -61,7 +61,7 @@ pub unsafe fn leave(skb: *mut __sk_buff) {
             && s.flags & (FIN | RST) == 0
             && (*c).pushed.wrapping_sub((*c).popped) == 1
             && (*c).start_tag == (*c).pushed
-            && (*c).start_ns & (mark::HEAD | mark::CONNECT) == 0
+            && (*c).start_ns & (mark::HEAD | mark::CONNECT | mark::PROBE) == 0
             && answer(skb, c, t, &s)
         {
             return;
@@ -338,7 +338,8 @@ unsafe fn respond(walk: *mut Walk) -> i64 {
         let counted = (*c).outward & outward::GHOST == 0;
         let start = oldest_start(c, socket);
         let known = counted && (*c).outward & outward::LATE == 0;
-        if counted {
+        let probe = known && start & mark::PROBE != 0;
+        if counted && !probe {
             count_first_byte(t, start, (*c).message_out_ns);
         }
         if status == 101 || (known && start & mark::CONNECT != 0 && status < 300) {

@@ -5,7 +5,7 @@
 
 use aya_ebpf::bindings::bpf_sock_ops;
 use aya_ebpf::helpers::generated::{bpf_map_delete_elem, bpf_map_lookup_elem, bpf_sock_ops_cb_flags_set};
-use prescale_agent_ebpf::connection::{Connection, Early, inward};
+use prescale_agent_ebpf::connection::{Connection, Early, inward, mark};
 
 use super::EARLY;
 use super::accounting::{add, blame, close, connection, count_starts, create_connection, totals};
@@ -99,7 +99,9 @@ unsafe fn accepted(ops: *mut bpf_sock_ops) {
             blame(t, (*c).opaque_reason);
         }
         if (*c).pushed > 0 {
-            count_starts(t, (*c).pushed as u64, (*c).start_ns & !7);
+            let probe = ((*c).start_ns & mark::PROBE != 0) as u64;
+            add(&raw mut (*t).probe_starts, probe);
+            count_starts(t, (*c).pushed as u64 - probe, (*c).start_ns & !mark::ALL);
         }
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn empty(generation: u32) -> Box<Totals> {
         bytes_received: 0,
         opened: 0,
         bytes_unread: 0,
-        spare: [0; 3],
+        probe_starts: 0,
+        probe_finishes: 0,
+        spare: [0; 1],
         reasons: [0; REASONS],
         first_byte: [0; BUCKETS],
         last_byte: [[0; BUCKETS]; CLASSES],
@@ -116,6 +118,8 @@ fn add_shard(sum: &mut Totals, shard: &Totals) {
         (&mut sum.bytes_received, shard.bytes_received),
         (&mut sum.opened, shard.opened),
         (&mut sum.bytes_unread, shard.bytes_unread),
+        (&mut sum.probe_starts, shard.probe_starts),
+        (&mut sum.probe_finishes, shard.probe_finishes),
     ];
     for (total, word) in words {
         *total = total.wrapping_add(word);
@@ -136,6 +140,8 @@ impl Widened {
         counters.read_at_ns = now_ns;
         counters.starts = sum.starts;
         counters.aborts = sum.aborts;
+        counters.probe_starts = sum.probe_starts;
+        counters.probe_finishes = sum.probe_finishes;
         counters.bytes_received = sum.bytes_received;
         counters.bytes_unread = sum.bytes_unread;
         counters.bytes_sent = sum.bytes_sent;

@@ -72,6 +72,12 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, pods: &[PodView<'_>]) -> fmt::R
         "Requests whose connection ended before the response",
         |it| it.aborts,
     )?;
+    count(
+        "prescale_http_server_probes_started",
+        "Probes of the kubelet, in no other count of requests",
+        |it| it.probe_starts,
+    )?;
+    count("prescale_http_server_probes_finished", "Of those, answered", |it| it.probe_finishes)?;
     count("prescale_http_server_received_bytes", "Payload bytes received", |it| it.bytes_received)?;
     count("prescale_http_server_sent_bytes", "Payload bytes sent", |it| it.bytes_sent)?;
     count("prescale_http_server_connections_opened", "Connections that carried payload", |it| {

@@ -42,7 +42,7 @@ pub(super) struct WatchedState {
     found: Option<Mono>,
     failures: u32,
     saturation: Saturation,
-    /// The same pod with other ports: watched once this attach is released.
+    /// The same pod with other ports or probes: watched once this attach is released.
     replacement: Option<WatchedPod>,
 }
 
@@ -72,7 +72,7 @@ impl WatchedState {
         }
     }
 
-    /// Other ports mean another filter in the kernel: the pod is released, then attached anew.
+    /// Other ports or probes mean another filter in the kernel: the pod is released, then attached anew.
     pub(super) fn replace(&mut self, watched: WatchedPod) {
         self.replacement = Some(watched);
     }

@@ -41,7 +41,7 @@ fn reading(uid: &str, seconds: f64, starts: u64) -> Reading {
 }
 
 fn attach(uid: &str) -> Action {
-    Action::Attach { uid: uid.into(), directory: format!("/c/pod{uid}"), ports: vec![] }
+    Action::Attach { uid: uid.into(), directory: format!("/c/pod{uid}"), ports: vec![], probes: vec![] }
 }
 
 fn release(uid: &str) -> Action {
@@ -99,7 +99,8 @@ fn opting_out_releases_and_other_ports_attach_anew() {
     assert_eq!(node.found(at(1.0), &dirs(&["a", "b"])), [release("a"), release("b")]);
     node.tick(at(1.1), vec![reading("a", 1.0, 7)], OwnUse::default());
     assert_eq!(node.wanted().collect::<Vec<_>>(), ["b"]);
-    let again = Action::Attach { uid: "b".into(), directory: "/c/podb".into(), ports: vec![8080] };
+    let again =
+        Action::Attach { uid: "b".into(), directory: "/c/podb".into(), ports: vec![8080], probes: vec![] };
     assert_eq!(node.found(at(2.0), &dirs(&["b"])), [again]);
 }
 

@@ -134,6 +134,10 @@ pub(super) struct Counters {
     pub(super) last_byte: Vec<Histogram>,
     #[prost(uint64, tag = "14")]
     pub(super) bytes_unread: u64,
+    #[prost(uint64, tag = "15")]
+    pub(super) probe_starts: u64,
+    #[prost(uint64, tag = "16")]
+    pub(super) probe_finishes: u64,
 }
 
 /// The buckets that are not 0, ascending: how far each is beyond the one before, and its count.

@@ -16,6 +16,8 @@ fn counters(seed: u64) -> Counters {
         in_flight_integral_ns: 40_000_000_000_000,
         bytes_received: 900_000_000,
         bytes_unread: 90_000,
+        probe_starts: 8_640,
+        probe_finishes: 8_639,
         bytes_sent: 12_000_000_000,
         connections_opened: 50_000,
         connections_closed: 49_900,

@@ -87,7 +87,7 @@ fn measure(arguments: &Arguments) -> Result<Vec<Round>> {
     // Interleaved, so that what else the machine does falls on both alike.
     for _ in 0..arguments.rounds {
         let mut kernel = Kernel::load(&object(), 4)?;
-        let slot = kernel.attach(pod.directory(), &[port])?;
+        let slot = kernel.attach(pod.directory(), &[port], &[])?;
         h2load(&url, arguments.requests, &options);
         let counters = kernel.read(slot)?;
         let (ours, runs) = run_time()?;

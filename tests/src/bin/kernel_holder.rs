@@ -21,7 +21,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut kernel = Kernel::load(&arguments.object, 4)?;
-    kernel.attach(&arguments.directory, &[])?;
+    kernel.attach(&arguments.directory, &[], &[])?;
     println!("attached");
     loop {
         std::thread::park();
