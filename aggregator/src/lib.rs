@@ -67,6 +67,19 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     })?);
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
+    let metrics = Arc::new(Metrics::default());
+    let trust = TrustArgs { tls_ca: flags.peer_ca, allow_plain_http: flags.allow_plain_http };
+    let access = Access { token: peer_token, trust: trust.open(&flags.peer).context("--peer-ca")? };
+    let own = std::env::var("POD_NAME").ok();
+    let others = flags.peer.iter().filter(|url| !peers::is_of(url, own.as_deref()));
+    let peers =
+        others.map(|url| Ok(Peer::new(Client::with_access(url, Peer::limits(), &access).context("--peer")?)));
+    let mut peers: Vec<Peer> = peers.collect::<anyhow::Result<_>>()?;
+    // Before it listens itself: two replicas that start together would wait for each other.
+    let taken = tokio::select! {
+        taken = peers::take_at_start(&mut peers, &state, &metrics) => taken,
+        () = shutdown.requested() => false,
+    };
     let listener = bind(flags.listen).await?;
     let page_listener = match flags.page_listen {
         Some(page) => Some(bind(page).await?),
@@ -80,18 +93,6 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         import(&mut cluster, &clock, path, &shutdown)
             .with_context(|| format!("--history {}", path.display()))?;
     }
-    let metrics = Arc::new(Metrics::default());
-    let trust = TrustArgs { tls_ca: flags.peer_ca, allow_plain_http: flags.allow_plain_http };
-    let access = Access { token: peer_token, trust: trust.open(&flags.peer).context("--peer-ca")? };
-    let own = std::env::var("POD_NAME").ok();
-    let others = flags.peer.iter().filter(|url| !peers::is_of(url, own.as_deref()));
-    let peers =
-        others.map(|url| Ok(Peer::new(Client::with_access(url, Peer::limits(), &access).context("--peer")?)));
-    let mut peers: Vec<Peer> = peers.collect::<anyhow::Result<_>>()?;
-    let taken = tokio::select! {
-        taken = peers::take_at_start(&mut peers, &state, &metrics) => taken,
-        () = shutdown.requested() => false,
-    };
     let parts = Parts {
         cluster,
         clock,

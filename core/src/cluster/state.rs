@@ -36,7 +36,7 @@ const FORMAT: u32 = 1;
 /// Format and checksum, 4 bytes each, before what is encoded (postcard).
 const HEADER: usize = 8;
 /// A base is made anew after so long, seconds of the caller's clock. A thousand workloads of 200 KB then make 0.3 MB a
-/// second, and replaying the bins since takes a millisecond or two.
+/// second, and at most 60 + 10 bins are replayed.
 const BASE_SECONDS: f64 = 600.0;
 
 /// One workload's state.
