@@ -27,6 +27,10 @@ pub const OBJECTIVE: Duration = Duration::from_millis(200);
 const MIN_REPLICAS: u32 = 2;
 /// Never more: above what the HPA at 50 % wants at the highest peak of any seed.
 const MAX_REPLICAS: u32 = 32;
+/// Spare capacity that Prescale is told to keep beyond its forecast, so that it plans pods to 79 % of what they can serve:
+/// where the sweep of `docs/decisions/plan-constants.md` stands. A user whose pods take a minute to start and who knows of
+/// bursts that nothing foretells has only this against them.
+const HEADROOM: f64 = 0.2;
 /// Everyone starts with what the middle HPA would have at the first minute's load.
 const START_UTILISATION: f64 = 0.65;
 
@@ -110,7 +114,7 @@ impl Stage {
                 max_replicas: MAX_REPLICAS,
                 rps_per_pod: capacity.map(|capacity| capacity.within_objective_rps),
                 slo_seconds: Some(OBJECTIVE.as_secs_f64()),
-                headroom: 0.0,
+                headroom: HEADROOM,
                 paused: false,
             },
             program: self.program("demo_worker")?,
