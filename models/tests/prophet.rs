@@ -46,8 +46,9 @@ fn a_trend_and_a_day_are_the_posteriors_maximum_and_close_to_the_packages() {
     assert!((model.noise() - 18.9946).abs() < 0.05, "{}", model.noise());
     // The package's optimiser stops a little before the maximum.
     assert_near("prophet", &ahead, &[135.59, 172.22, 227.48, 138.64], 3.0);
-    // A bend that isn't needed is none: the prior is Laplace's, not a normal one.
-    let large: Vec<usize> = (0..25).filter(|bend| model.bends()[*bend].abs() > 0.01).collect();
+    // A bend that isn't needed is none: the prior is Laplace's, not a normal one. Among neighbours that do as well as each
+    // other the posterior is flat, and the steps end before small ones are gone.
+    let large: Vec<usize> = (0..25).filter(|bend| model.bends()[*bend].abs() > 0.1).collect();
     assert!((5..=9).contains(&large.len()), "scipy has six, at 11, 15, 19, 20, 22 and 23: {large:?}");
     assert!(
         (0..10).all(|bend| model.bends()[bend].abs() < 1e-3),

@@ -220,6 +220,7 @@ async fn metrics_are_clean_and_bounded_by_the_cluster() {
         "node",
         "reason",
         "outcome",
+        "source",
         "direction",
         "state",
         "bound",

@@ -1,7 +1,8 @@
 //! The other replicas: a standby keeps what the leader saves, a starting replica takes it before it begins.
 //!
-//! `GET /v1/snapshot?store=S&since=N` answers with what was saved after moment N of store S, everything if that is not
-//! the store that answers, at most some 8 MiB a page: a number for the form, then a [`Page`] in postcard.
+//! `GET /v1/snapshot?store=S&has=M&since=N` answers with what was saved after moment N of store S, for a replica that has
+//! all up to M, everything if that is not the store that answers, at most some 8 MiB a page: a number for the form, then a
+//! [`Page`] in postcard.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,9 +44,11 @@ struct Page {
 /// Answers another replica.
 pub async fn answer(state: Arc<State>, request: &Request) -> Response {
     let number = |name| query(request.uri(), name).and_then(|it| it.parse::<u64>().ok());
-    let since = if number("store") == Some(state.store.instance) { number("since") } else { None };
+    let known = number("store") == Some(state.store.instance);
+    let moment = |name| number(name).filter(|_| known).unwrap_or(0);
+    let (has, since) = (moment("has"), moment("since"));
     let read = tokio::task::spawn_blocking(move || {
-        let changes = state.store.after(since.unwrap_or(0), PAGE_BYTES)?;
+        let changes = state.store.after(has, since, PAGE_BYTES)?;
         let (store, leads) = (state.store.instance, state.leads());
         let page = Page { store, leads, until: changes.until, more: changes.more, entries: changes.entries };
         anyhow::Ok(postcard::to_extend(&page, FORM.to_le_bytes().to_vec())?)
@@ -74,6 +77,9 @@ fn decode(bytes: &[u8]) -> anyhow::Result<Page> {
 pub struct Peer {
     client: Client,
     store: u64,
+    /// All of its pages up to this moment have come.
+    has: u64,
+    /// The newest page reaches to this one.
     since: u64,
     /// Whether the last question was answered; said once when that changes.
     answers: bool,
@@ -89,7 +95,7 @@ struct Taken {
 impl Peer {
     /// The replica behind `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, store: 0, since: 0, answers: true }
+        Self { client, store: 0, has: 0, since: 0, answers: true }
     }
 
     /// Bounds on what a peer may take from us.
@@ -103,7 +109,7 @@ impl Peer {
 
     /// Takes one page into the store, if that replica leads and we don't.
     async fn take(&mut self, state: &Arc<State>, metrics: &Metrics) -> anyhow::Result<Taken> {
-        let path = format!("{SNAPSHOT}?store={}&since={}", self.store, self.since);
+        let path = format!("{SNAPSHOT}?store={}&has={}&since={}", self.store, self.has, self.since);
         let answer = self.client.get(&path).await?;
         if answer.status() != StatusCode::OK {
             bail!("it says {}", said(&answer));
@@ -115,7 +121,13 @@ impl Peer {
         }
         let (into, store, until) = (Arc::clone(state), page.store, page.until);
         tokio::task::spawn_blocking(move || into.store.put(&page.entries)).await??;
-        (self.store, self.since) = (store, until);
+        if store != self.store {
+            (self.store, self.has) = (store, 0);
+        }
+        self.since = until;
+        if !taken.more {
+            self.has = until;
+        }
         if taken.entries > 0 {
             state.feed();
         }

@@ -220,11 +220,13 @@ impl Store {
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("the store is broken"))
     }
 
-    /// What was written after `since`, oldest first, until `most_bytes` are reached.
+    /// What was written after `since`, oldest first, until `most_bytes` are reached, for a follower that has all that was
+    /// written up to `has`: what lies between the two came in earlier pages, but a workload that was written again since
+    /// the first of them is not among those, and its base may be older than they are.
     ///
     /// # Errors
     /// As [`Store::get`].
-    pub fn after(&self, since: u64, most_bytes: usize) -> anyhow::Result<Changes> {
+    pub fn after(&self, has: u64, since: u64, most_bytes: usize) -> anyhow::Result<Changes> {
         let mut newer: Vec<(Written, WorkloadId)> = {
             let written = self.written();
             let newer = written.1.iter().filter(|(_, written)| written.tail > since);
@@ -239,7 +241,7 @@ impl Store {
             }
             changes.until = written.tail;
             let Some((base, tail)) = self.get(&id)? else { continue };
-            let entry = Entry { id, base: (written.base > since).then_some(base), tail };
+            let entry = Entry { id, base: (written.base > has).then_some(base), tail };
             bytes += entry.bytes();
             changes.entries.push(entry);
         }
@@ -295,16 +297,16 @@ mod tests {
     fn a_follower_is_given_what_changed_and_the_base_only_when_that_did() {
         let store = Store::open(None).unwrap();
         store.put(&[entry("a", Some(1), 1), entry("b", Some(2), 2)]).unwrap();
-        let all = store.after(0, 1_000_000).unwrap();
+        let all = store.after(0, 0, 1_000_000).unwrap();
         assert_eq!(all.entries, [entry("a", Some(1), 1), entry("b", Some(2), 2)]);
         store.put(&[entry("a", None, 3)]).unwrap();
-        let news = store.after(all.until, 1_000_000).unwrap();
+        let news = store.after(all.until, all.until, 1_000_000).unwrap();
         assert_eq!((&news.entries[..], news.more), (&[entry("a", None, 3)][..], false));
-        assert_eq!(store.after(news.until, 1_000_000).unwrap().entries, []);
+        assert_eq!(store.after(news.until, news.until, 1_000_000).unwrap().entries, []);
         // A page ends after the entry that fills it, and the next one goes on.
-        let page = store.after(0, 50).unwrap();
+        let page = store.after(0, 0, 50).unwrap();
         assert_eq!((page.entries.len(), page.more), (1, true));
-        assert_eq!(store.after(page.until, 50).unwrap().entries, [entry("a", Some(1), 3)]);
+        assert_eq!(store.after(0, page.until, 50).unwrap().entries, [entry("a", Some(1), 3)]);
         store.keep_only(&[entry("a", None, 0).id].into()).unwrap();
         assert_eq!(store.workloads(), [entry("a", None, 0).id]);
     }

@@ -105,17 +105,19 @@ impl Tracked {
 
     pub(super) fn world(&mut self, now: Now, state: &WorkloadState, standby: bool) {
         let mut state = state.clone();
-        if let Some(known) = &self.state {
+        if self.missing_since.is_some() {
             // What was away has been opted in anew, or made anew: that also tells us otherwise.
-            let returns = self.missing_since.is_some();
-            if returns || known.settings != state.settings {
+            self.writes.settings_changed();
+        }
+        if let Some(known) = &self.state {
+            if known.settings != state.settings {
                 self.writes.settings_changed();
             }
             if self.writes.outdated(&state) {
                 // An answer from before our own write: its pods may be news, its replicas are not.
                 state.replicas = known.replicas;
                 state.resource_version = known.resource_version;
-            } else if known.replicas != state.replicas && !returns && !standby {
+            } else if known.replicas != state.replicas && !standby {
                 // A standby sees the leader's writes, and may not take them for a stranger's when it leads itself.
                 self.writes.changed(state.settings.mode, known.replicas, state.replicas);
             }
@@ -186,6 +188,9 @@ impl Tracked {
 
         let lead = self.lead_time.planned_seconds();
         let rules = &settings.rules;
+        // Imported history alone moves nothing: it may be another workload's, or long past.
+        let measured = self.measured_since.is_some();
+        let upper = |seconds| self.forecasts.upper(seconds, rules.level).filter(|_| measured);
         let inputs = Inputs {
             at: now.mono,
             workload: id,
@@ -198,8 +203,8 @@ impl Tracked {
             load: self.load(now, settings.clock_speed, lead, rules),
             data: self.data(now, state, rules),
             capacity: Capacity::stated(&state.settings),
-            scale_out: self.forecasts.upper(lead, rules.level),
-            scale_in: self.forecasts.upper(lead + rules.look_ahead_seconds, rules.level),
+            scale_out: upper(lead),
+            scale_in: upper(lead + rules.look_ahead_seconds),
             lead_time_seconds: lead,
             clock_speed: settings.clock_speed,
             gate: standby.then_some(Gate::Standby).or_else(|| self.writes.gate(now.mono)),
