@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prescale_shell::clock::{Clock, ClockArgs};
 use prescale_shell::http::StatusCode;
@@ -240,7 +240,9 @@ fn a_directory_that_can_not_be_used_stops_the_start() {
     std::fs::remove_file(&directory.0).unwrap();
 }
 
-/// `cargo test --release -p prescale-tests --test aggregator_state -- --ignored --nocapture`
+/// `cargo test --release -p prescale-tests --test aggregator_state -- --ignored --nocapture`; in a debug build it would
+/// measure the compiler's settings.
+#[cfg(not(debug_assertions))]
 #[tokio::test]
 #[ignore = "a measurement: a minute of 1,000 workloads"]
 #[allow(clippy::print_stdout)]
@@ -252,9 +254,9 @@ async fn what_the_state_of_a_thousand_workloads_costs() {
     let target = FakeTarget::start(workloads).await;
     let mut first = time.aggregator(&target, &["--state-dir", directory.path()]);
     let mut agent = FakeAgent::default();
-    let ends = Instant::now() + Duration::from_secs(60);
+    let ends = std::time::Instant::now() + Duration::from_secs(60);
     under_load(&time, &first, &mut agent, 5.0, "a minute", async || {
-        if Instant::now() > ends { Ok(()) } else { Err("not yet".into()) }
+        if std::time::Instant::now() > ends { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
     let page = first.metrics().await.unwrap();
@@ -266,7 +268,7 @@ async fn what_the_state_of_a_thousand_workloads_costs() {
     }
     println!("bytes written: {:.1} MB", value("checkpoint_bytes_total") / 1e6);
     first.kill();
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     let second = time.aggregator(&target, &["--state-dir", directory.path()]);
     until("all workloads restored", async || {
         let whole = [("source", "store"), ("outcome", "whole")];
