@@ -20,6 +20,7 @@ use crate::control::{Ask, Overloaded, TargetHealth};
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::page;
+use crate::predict::{self, Predict};
 use crate::state::State;
 use crate::state::peers;
 
@@ -58,6 +59,8 @@ pub struct Api {
     pub target_name: String,
     /// The demo's finished runs.
     pub comparison: Comparison,
+    /// Forecasts on request.
+    pub predict: Predict,
     /// What other replicas may read.
     pub state: Arc<State>,
 }
@@ -148,6 +151,7 @@ impl Api {
                 };
             }
             ingest::WATCH => return self.ingest.watch(&request, &self.metrics).await,
+            predict::PATH => return self.predict.answer(&request).await,
             "/metrics" => self.scrape().await,
             _ => {}
         }

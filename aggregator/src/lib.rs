@@ -9,6 +9,7 @@ pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod page;
+pub mod predict;
 pub mod review;
 pub mod state;
 pub mod target;
@@ -35,6 +36,7 @@ use control::{Parts, Running};
 use flags::Flags;
 use ingest::Ingest;
 use metrics::Metrics;
+use predict::Predict;
 use state::State;
 use state::peers::{self, Peer};
 use target::Target;
@@ -112,6 +114,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         target: health,
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
+        predict: Predict::new(shutdown.clone()),
         state,
     });
     let page = match (&page_listener, page_token) {
@@ -139,7 +142,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let serve_people = async {
         if let Some(listener) = page_listener {
-            serve(listener, people, server::Limits::default(), shutdown.clone()).await;
+            let limits = server::Limits { body_bytes: predict::MAX_BODY_BYTES, ..server::Limits::default() };
+            serve(listener, people, limits, shutdown.clone()).await;
         } else {
             drop(people);
         }
