@@ -253,17 +253,19 @@ impl Tracked {
         let mut windows = Vec::new();
         // A second of the caller's clock, in the kernel's.
         let second = 1.0 / clock_speed;
-        if let Some(rate) = demand.rate.filter(|_| second >= trend::SHORTEST_SECONDS) {
-            windows.push(Window { starts: rate.get() * second, seconds: second });
-        }
         let recent = self.recent.loads();
+        if let Some(rate) = demand.rate.filter(|_| second >= trend::SHORTEST_SECONDS) {
+            let held_up = trend::held_up(recent, 0).max(trend::held_up(recent, 1));
+            windows.push(Window { starts: ((rate.get() - held_up) * second).max(0.0), seconds: second });
+        }
         let fresh =
             self.recent.newest.is_some_and(|newest| now.wall.unix_seconds() - newest <= WINDOW_AGE_SECONDS);
         for length in WINDOWS.into_iter().filter(|length| fresh && *length <= recent.len()) {
             let loads = recent[recent.len() - length..].iter().flatten();
             let seconds = loads.clone().count() as f64 * second;
             if seconds >= trend::SHORTEST_SECONDS {
-                windows.push(Window { starts: loads.sum::<f64>() * second, seconds });
+                let held_up = trend::held_up(recent, length);
+                windows.push(Window { starts: ((loads.sum::<f64>() - held_up) * second).max(0.0), seconds });
             }
         }
         let rise = trend::expected(recent, second, lead_seconds, rules.burst_sigmas).filter(|_| fresh);

@@ -11,6 +11,8 @@ const HALVES: [usize; 4] = [5, 10, 30, 60];
 /// Counts over less than this, seconds of the kernel's clock, are not looked at: on that scale packets come when
 /// schedulers and delayed acknowledgements (40 ms) let them, not when someone asks. Only a demo's fast clock gets there.
 pub(super) const SHORTEST_SECONDS: f64 = 0.1;
+/// Seconds in which requests may have been held up (a caller that paused, a lost link) and come all at once after.
+const LULL: usize = 5;
 /// Where a rise may lead, as a multiple of the load that is there: the ramp's own factor. Bursts end.
 const MOST: f64 = 2.0;
 
@@ -34,6 +36,7 @@ pub(super) fn expected(
         let Some(from) = loads.len().checked_sub(2 * half) else { break };
         let Some(earlier) = count(&loads[from..from + half], second) else { continue };
         let Some(later) = count(&loads[from + half..], second) else { continue };
+        let later = (later - held_up(loads, half) * second).max(0.0);
         let rise = later - earlier - sigmas * (later + earlier).sqrt();
         if rise <= 0.0 {
             continue;
@@ -62,6 +65,21 @@ pub(super) fn dispersion(loads: &[Option<f64>], second: f64) -> f64 {
     }
     // Of a Poisson count's successive differences the mean square is twice the mean count.
     if pairs < LEAST_PAIRS || sum <= 0.0 { 1.0 } else { (squares * second / sum).max(1.0) }
+}
+
+/// Requests, in `loads`' unit times seconds, that were missing right before the newest `length` seconds and may come on top
+/// of theirs: of the seconds before them that stayed below half of the minute's mean, what they lacked of it. What a pause
+/// held up is no rise.
+pub(super) fn held_up(loads: &[Option<f64>], length: usize) -> f64 {
+    let Some(before) = loads.len().checked_sub(length).map(|end| &loads[..end]) else { return 0.0 };
+    let minute = &before[before.len().saturating_sub(HALVES[HALVES.len() - 1])..];
+    let known = minute.iter().flatten().count();
+    if known * 2 < HALVES[HALVES.len() - 1] {
+        return 0.0;
+    }
+    let mean = minute.iter().flatten().sum::<f64>() / known as f64;
+    let lull = before.iter().rev().take(LULL).map_while(|load| load.filter(|load| *load < mean / 2.0));
+    lull.map(|load| mean - load).sum()
 }
 
 /// The largest rate that the newest seconds' count allows, requests/s, chance included; of the shortest half that is
@@ -130,6 +148,31 @@ mod tests {
         };
         assert!(until(95) > 500.0, "{} while it lasts", until(95));
         assert!(until(116) < 300.0 / 4.0, "{} eleven seconds after", until(116));
+    }
+
+    #[test]
+    fn what_a_pause_held_up_is_no_rise() {
+        for pause in 1..=LULL {
+            let load = |t: usize| match t {
+                _ if (100..100 + pause).contains(&t) => 0.0,
+                _ if t == 100 + pause => 100.0 * (1 + pause) as f64,
+                _ => 100.0,
+            };
+            for end in 100 + pause..118 {
+                let loads: Vec<_> = (0..=end).map(|t| Some(load(t))).collect();
+                let rise = expected(&loads, 1.0, 30.0, 5.0);
+                assert_eq!(rise, None, "{} s after a pause of {pause} s", end - 100 - pause);
+                for length in [1, 3, 10] {
+                    let count: f64 = loads[loads.len() - length..].iter().flatten().sum();
+                    let rate = (count - held_up(&loads, length)) / length as f64;
+                    // The minute's mean has the pause in it, so half a second's worth may be left of five.
+                    assert!(rate <= 100.0 * (1.0 + 0.5 / length as f64), "{length} s until {end}: {rate}");
+                }
+            }
+        }
+        // What was idle has held up nothing.
+        let loads: Vec<_> = (0..120).map(|t| Some(if t < 117 { 0.1 } else { 50.0 })).collect();
+        assert!(held_up(&loads, 3) < 1.0);
     }
 
     #[test]

@@ -26,6 +26,9 @@ const MIN_RATIO: f64 = 1.25;
 const TESTED: [usize; 3] = [1, 2, 5];
 /// Polls of the baseline: long enough for a rate of some per minute, short enough to follow a morning.
 const BASELINE: usize = 60;
+/// Polls in which requests may have been held up, and come all at once after: what they lacked of the baseline is taken off
+/// the count that follows, since a pause's arrears are no jump.
+const LULL: usize = 5;
 /// Polls below which the baseline says nothing: ten seconds after a start, a membership change or a burst.
 const MIN_BASELINE: usize = 10;
 /// How long a flag stays up, seconds: long enough to reach an aggregator whatever report is lost.
@@ -86,7 +89,13 @@ impl Detector {
         let (x, w) = sums(newest.clone().take(tested));
         let before = newest.skip(tested).take(base);
         let (b, long) = sums(before.clone());
-        if w <= 0.0 || long <= 0.0 || x / w < MIN_RATIO * b / long || x == 0.0 {
+        if long <= 0.0 {
+            return None;
+        }
+        let lacked = |(count, seconds): &(u64, f64)| b / long * seconds - *count as f64;
+        let lull = before.clone().take(LULL).take_while(|poll| lacked(poll) > b / long * poll.1 / 2.0);
+        let x = (x - lull.map(lacked).sum::<f64>()).max(0.0);
+        if w <= 0.0 || x / w < MIN_RATIO * b / long || x == 0.0 {
             return None;
         }
         let (n, p) = (x + b, w / (w + long));
@@ -115,4 +124,28 @@ fn dispersion<'a>(polls: impl Iterator<Item = &'a (u64, f64)>, rate: f64) -> f64
         }
     }
     if n > 1.0 { (sum / (n - 1.0)).max(1.0) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Mono;
+
+    /// Whether a flag rises while these counts come, one a second after a minute of a hundred a second.
+    fn raises(counts: &[u64]) -> bool {
+        let mut detector = Detector::default();
+        let all = [100; 60].iter().chain(counts).enumerate();
+        all.fold(false, |raised, (second, count)| {
+            let now = Now { mono: Mono(second as u64 * 1_000_000_000), wall: Wall(second as i64 * 1000) };
+            detector.observe(now, *count, 1.0) || raised
+        })
+    }
+
+    #[test]
+    fn the_arrears_of_a_pause_are_no_burst_and_a_jump_after_one_is() {
+        assert!(!raises(&[0, 0, 300, 100, 100, 100]));
+        assert!(!raises(&[10, 0, 20, 20, 450, 100, 100]));
+        assert!(raises(&[0, 0, 300, 200, 200, 200]));
+        assert!(raises(&[100, 200]));
+    }
 }
