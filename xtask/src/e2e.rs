@@ -13,7 +13,7 @@ const PACKAGES: &[&str] = &["curl"];
 /// How thoroughly, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Every test once.
+    /// Each test once, those left out that take minutes or a machine to themselves: `scale_in`, `leader_killed`.
     #[arg(long)]
     quick: bool,
     /// Leave the cluster up, to look at: `cargo xtask cluster --name e2e status`.

@@ -1,10 +1,11 @@
-//! Beside an HPA: its minimum is raised ahead of the load and given back by opting out.
+//! Beside an HPA: its minimum is raised ahead of the load and given back, by opting out and by an uninstall.
 
 use std::time::Instant;
 
 use super::Run;
 use super::app::{App, Load, arrivals, steady};
-use super::kubectl::{Namespace, wait};
+use super::kubectl::{Namespace, kubectl, try_kubectl, wait};
+use super::prescale::{NAMESPACE, helm};
 
 const ANNOTATION: &str = r".metadata.annotations.prescale\.dev/floor";
 
@@ -70,4 +71,23 @@ pub fn is_raised_and_given_back(run: &Run) {
     load.stop();
     namespace.annotate("web", &["mode-"]);
     given_back(run, &namespace, "opting out");
+}
+
+/// Raised, then Prescale is uninstalled: the hook gives it back, and nothing of the release stays.
+pub fn is_given_back_by_the_uninstall(run: &Run) {
+    let (namespace, load) = raised(run, "uninstall");
+    let begin = Instant::now();
+    helm(&["uninstall", NAMESPACE, "--namespace", NAMESPACE, "--wait"])
+        .unwrap_or_else(|said| panic!("helm uninstall: {said}"));
+    run.say(&format!("helm uninstall took {:.1} s", begin.elapsed().as_secs_f64()));
+    given_back(run, &namespace, "the uninstall");
+    load.stop();
+    let label = format!("app.kubernetes.io/instance={NAMESPACE}");
+    for kinds in ["all,configmap,secret,serviceaccount,role,rolebinding", "clusterrole,clusterrolebinding"] {
+        wait("nothing left of the release", 60, || {
+            let left = try_kubectl(&["get", kinds, "--namespace", NAMESPACE, "-l", &label, "-o", "name"])?;
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+    kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]);
 }
