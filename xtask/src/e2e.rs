@@ -26,11 +26,6 @@ pub struct Options {
     tests: Vec<String>,
 }
 
-/// Every test once, in a cluster of their own.
-pub fn quick() -> Result<()> {
-    run(&Options { quick: true, keep: false, name: "ci".into(), tests: Vec::new() })
-}
-
 /// Runs them all.
 pub fn run(options: &Options) -> Result<()> {
     packages::ensure(PACKAGES, "the end-to-end tests")?;

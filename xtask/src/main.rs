@@ -37,7 +37,7 @@ enum Task {
     Demo(PassedOn),
     /// Run all tests: plain ones, then those that need root and a real kernel.
     Test(suite::Options),
-    /// What CI runs: format, lints, tests, the chart, costs, kernel tests, fuzzing, a short demo, a cluster; minutes per tier at the end.
+    /// What CI runs: format, lints, tests, the chart, costs, kernel tests, fuzzing, a short demo; minutes per tier at the end.
     Ci,
     /// A real Kubernetes on this machine, for tests: up, down, status, kubeconfig, run.
     Cluster(cluster::Options),
