@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a client saw.
@@ -32,14 +33,29 @@ impl Seen {
 /// # Panics
 /// If a connection or a response fails.
 pub fn load(address: SocketAddr, connections: usize, count: u64, paths: &[&str], keep_alive: bool) -> Seen {
-    let mut total = Seen::default();
     let share = |index: u64| count / connections as u64 + u64::from(index < count % connections as u64);
+    at_once(connections, |index| {
+        let paths = paths.iter().copied().cycle().take(share(index as u64) as usize);
+        one_by_one(address, paths, keep_alive)
+    })
+}
+
+/// Sends requests to `path` over as many kept connections until `ended`, or for a minute.
+///
+/// # Panics
+/// If a connection or a response fails.
+pub fn load_until(address: SocketAddr, connections: usize, path: &str, ended: &AtomicBool) -> Seen {
+    let end = Instant::now() + Duration::from_secs(60);
+    let going = || !ended.load(Ordering::Relaxed) && Instant::now() < end;
+    at_once(connections, |_| one_by_one(address, std::iter::repeat(path).take_while(|_| going()), true))
+}
+
+/// What the clients of all connections saw.
+fn at_once(connections: usize, client: impl Fn(usize) -> Seen + Sync) -> Seen {
+    let mut total = Seen::default();
     std::thread::scope(|scope| {
-        let run = |index: usize| {
-            let share = share(index as u64);
-            scope.spawn(move || one_by_one(address, share, paths, keep_alive))
-        };
-        let threads: Vec<_> = (0..connections).map(run).collect();
+        let client = &client;
+        let threads: Vec<_> = (0..connections).map(|index| scope.spawn(move || client(index))).collect();
         for thread in threads {
             let seen = thread.join().expect("a client does not panic");
             for (sum, class) in total.classes.iter_mut().zip(seen.classes) {
@@ -51,11 +67,11 @@ pub fn load(address: SocketAddr, connections: usize, count: u64, paths: &[&str],
     total
 }
 
-fn one_by_one(address: SocketAddr, count: u64, paths: &[&str], keep_alive: bool) -> Seen {
+fn one_by_one<'a>(address: SocketAddr, paths: impl Iterator<Item = &'a str>, keep_alive: bool) -> Seen {
     let mut seen = Seen::default();
     let mut connection = None;
     let closing = if keep_alive { "" } else { "Connection: close\r\n" };
-    for (_, path) in (0..count).zip(paths.iter().cycle()) {
+    for path in paths {
         let mut stream = connection.take().unwrap_or_else(|| Raw::connect(address));
         let begin = Instant::now();
         stream.write(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{closing}\r\n").as_bytes());
