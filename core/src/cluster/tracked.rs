@@ -255,6 +255,7 @@ impl Tracked {
         let second = 1.0 / clock_speed;
         let recent = self.recent.loads();
         if let Some(rate) = demand.rate.filter(|_| second >= trend::SHORTEST_SECONDS) {
+            // The newest of the closed seconds may or may not be the one that this rate is of.
             let held_up = trend::held_up(recent, 0).max(trend::held_up(recent, 1));
             windows.push(Window { starts: ((rate.get() - held_up) * second).max(0.0), seconds: second });
         }
