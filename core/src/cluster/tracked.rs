@@ -362,10 +362,12 @@ impl Recent {
 }
 
 /// What the nodes expect within the lead time while a burst is on: the upper end of their merged short forecast, but no
-/// less than the rate that raised the flag, and bounded by what is measured.
+/// less than the rate that raised the flag, and bounded by what is measured. Of a load that came from nothing no
+/// forecast knows more than its rate.
 fn burst(demand: &Demand, lead_seconds: f64) -> Option<RequestsPerSecond> {
     let burst = demand.burst?;
-    let expected = demand.local_forecast.as_ref().and_then(|forecast| {
+    let known = !trend::from_nothing(burst.baseline, burst.rate);
+    let expected = demand.local_forecast.as_ref().filter(|_| known).and_then(|forecast| {
         let step = f64::from(forecast.grid.step_seconds);
         let reaching = forecast.points.iter().filter(|(t, _)| f64::from(t.steps()) * step >= lead_seconds);
         let point = reaching.min_by_key(|(t, _)| t.steps()).or_else(|| forecast.points.last())?;

@@ -13,6 +13,9 @@ const HALVES: [usize; 4] = [5, 10, 30, 60];
 pub(super) const SHORTEST_SECONDS: f64 = 0.1;
 /// Seconds in which requests may have been held up (a caller that paused, a lost link) and come all at once after.
 const LULL: usize = 5;
+/// What has just begun has no trend yet: while the load was below this share of the present one, how fast it rose says
+/// whether someone switched it on, not where it goes.
+const NOTHING: f64 = 0.05;
 /// Where a rise may lead, as a multiple of the load that is there: the ramp's own factor. Bursts end.
 const MOST: f64 = 2.0;
 
@@ -22,7 +25,8 @@ const MOST: f64 = 2.0;
 /// `loads` are the last seconds' means, requests/s, oldest first; `None` is a gap. `second` is the length of each in
 /// the kernel's clock. Of two neighbouring halves the later count must exceed the earlier by more than `sigmas` of
 /// their noise, `√(dispersion·(a + b))`; only the excess is extrapolated, and no further than [`MOST`] times what the
-/// newest seconds still show: a burst that has ended leads nowhere, however high its minute stands out.
+/// newest seconds still show: a burst that has ended leads nowhere, however high its minute stands out. A load that came
+/// from nothing is looked at from its [beginning](begun) on: switched on, it leads nowhere; a ramp shows ten seconds later.
 pub(super) fn expected(
     loads: &[Option<f64>],
     second: f64,
@@ -31,7 +35,8 @@ pub(super) fn expected(
 ) -> Option<RequestsPerSecond> {
     let mut most = 0.0f64;
     let sigmas = sigmas * dispersion(loads, second).sqrt();
-    let present = present(loads, second, sigmas)?;
+    let (newest, present) = present(loads, second, sigmas)?;
+    let loads = &loads[begun(loads, newest)..];
     for half in HALVES.into_iter().filter(|half| *half as f64 * second >= SHORTEST_SECONDS) {
         let Some(from) = loads.len().checked_sub(2 * half) else { break };
         let Some(earlier) = count(&loads[from..from + half], second) else { continue };
@@ -82,9 +87,25 @@ pub(super) fn held_up(loads: &[Option<f64>], length: usize) -> f64 {
     lull.map(|load| mean - load).sum()
 }
 
-/// The largest rate that the newest seconds' count allows, requests/s, chance included; of the shortest half that is
-/// looked at, as a rise of that length is what may have just begun.
-fn present(loads: &[Option<f64>], second: f64, sigmas: f64) -> Option<f64> {
+/// Whether a load of `before` that became `now` came from nothing.
+pub(super) fn from_nothing(before: f64, now: f64) -> bool {
+    before < NOTHING * now
+}
+
+/// Where in `loads` the present load of `rate` requests/s began: right after the newest [`LULL`] seconds in which it
+/// [was nothing](from_nothing), and after the second in whose midst it came; 0 if it was always there.
+fn begun(loads: &[Option<f64>], rate: f64) -> usize {
+    let nothing = |seconds: &[Option<f64>]| {
+        let known = seconds.iter().flatten().count();
+        known > 0 && from_nothing(seconds.iter().flatten().sum::<f64>() / known as f64, rate)
+    };
+    let newest = loads.windows(LULL).rposition(nothing);
+    newest.map_or(0, |start| (start + LULL + 1).min(loads.len()))
+}
+
+/// The rate that the newest seconds show, and the largest that their count allows, chance included, requests/s; of the
+/// shortest half that is looked at, as a rise of that length is what may have just begun.
+fn present(loads: &[Option<f64>], second: f64, sigmas: f64) -> Option<(f64, f64)> {
     let long_enough = |half: &usize| *half as f64 * second >= SHORTEST_SECONDS;
     // Through a gap the next longer half looks.
     let (newest, count) = HALVES.into_iter().filter(long_enough).find_map(|half| {
@@ -93,7 +114,8 @@ fn present(loads: &[Option<f64>], second: f64, sigmas: f64) -> Option<f64> {
     })?;
     // Upper end of the Poisson interval whose lower end is the count: n = c + s·√n, solved for n.
     let root = (sigmas + (sigmas * sigmas + 4.0 * count).sqrt()) / 2.0;
-    Some(root * root / (newest as f64 * second))
+    let seconds = newest as f64 * second;
+    Some((count / seconds, root * root / seconds))
 }
 
 /// Requests of some seconds; gaps are taken as the mean of the others, and more than half of them is unknown.
@@ -140,14 +162,42 @@ mod tests {
     }
 
     #[test]
+    fn a_load_that_is_switched_on_leads_nowhere_and_a_ramp_from_nothing_is_followed() {
+        let leads_to = |load: &dyn Fn(usize) -> Option<f64>, end: usize| {
+            let loads: Vec<_> = (0..end).map(load).collect();
+            expected(&loads, 1.0, 30.0, 5.0).map(RequestsPerSecond::get)
+        };
+        for rate in [30.0, 1000.0] {
+            for share_of_first in [0.1, 0.5, 1.0] {
+                let load = |t: usize| match t {
+                    _ if t < 60 => 0.0,
+                    60 => rate * share_of_first,
+                    _ => rate,
+                };
+                for end in 61..120 {
+                    assert_eq!(leads_to(&|t| Some(load(t)), end), None, "{rate}, {end}");
+                    assert_eq!(
+                        leads_to(&|t| (t >= 50).then(|| load(t)), end),
+                        None,
+                        "{rate}, {end}, opted in at 50"
+                    );
+                }
+            }
+        }
+        let ramp = |t: usize| Some(10.0 * t.saturating_sub(60) as f64);
+        let led_to = leads_to(&ramp, 75).expect("fourteen seconds of a ramp");
+        assert!((145.0..=2.0 * 145.0).contains(&led_to), "{led_to}");
+    }
+
+    #[test]
     fn a_burst_that_has_ended_leads_nowhere() {
-        let burst = |t: usize| if (85..105).contains(&t) { 300.0 } else { 2.0 };
+        let burst = |t: usize| if (85..105).contains(&t) { 300.0 } else { 20.0 };
         let until = |end: usize| {
             let loads: Vec<_> = (0..end).map(|t| Some(burst(t))).collect();
             expected(&loads, 1.0, 30.0, 3.0).map_or(0.0, RequestsPerSecond::get)
         };
         assert!(until(95) > 500.0, "{} while it lasts", until(95));
-        assert!(until(116) < 300.0 / 4.0, "{} eleven seconds after", until(116));
+        assert!(until(116) < 300.0 / 2.0, "{} eleven seconds after", until(116));
     }
 
     #[test]
