@@ -15,6 +15,7 @@ use prescale_core::wire::{
 };
 use prescale_core::world::{Mode, Pod, PodPhase, WorkloadId, WorkloadSettings, WorkloadState};
 use prescale_shell::client::{self, Client};
+use prescale_shell::clock::Clock;
 use prescale_shell::http::{Method, Request, Response, StatusCode, json, query, segments, text};
 use prescale_shell::server;
 use prescale_shell::signals::{Shutdown, Trigger};
@@ -158,6 +159,31 @@ impl Aggregator {
             self.client.send(Method::POST, "/v1/reports", prescale_shell::http::PROTOBUF, report.encode());
         let reply = sent.await.expect("the aggregator answers");
         (reply.status(), reply.body().to_vec())
+    }
+
+    /// Sends `agent`'s reports of `rps` requests/s for every workload, one each `every` of `clock`, until `found` gives
+    /// something.
+    ///
+    /// # Panics
+    /// After [`SOON`], with what `found` said last or how a report was refused.
+    pub async fn under_load<T>(
+        &self,
+        (clock, every): (&Clock, Duration),
+        agent: &mut FakeAgent,
+        rps: f64,
+        what: &str,
+        mut found: impl AsyncFnMut() -> Result<T, String>,
+    ) -> T {
+        until(what, async || {
+            let list = self.watch_list("node-a", None).await?;
+            let (status, reply) = self.report(&agent.report(clock.now().wall, &list, rps)).await;
+            if status != StatusCode::OK {
+                return Err(format!("{status} {}", String::from_utf8_lossy(&reply)));
+            }
+            clock.sleep(every).await;
+            found().await
+        })
+        .await
     }
 }
 

@@ -69,27 +69,11 @@ impl Authority {
         let it = Self(directory);
         fs::write(it.0.join("openssl.cnf"), CONFIGURATION)?;
         fs::write(it.0.join("index"), "")?;
-        it.openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-noenc",
-            "-config",
-            "openssl.cnf",
-            "-extensions",
-            "authority",
-            "-days",
-            "7",
-            "-subj",
-            "/CN=authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.crt",
-        ])?;
+        it.new_key(
+            "ca",
+            &["-x509", "-extensions", "authority", "-days", "7", "-subj", "/CN=authority"],
+            "crt",
+        )?;
         Ok(it)
     }
 
@@ -106,26 +90,7 @@ impl Authority {
     pub fn sign(&self, name: &str, names: &str, when: When) -> Result<(PathBuf, PathBuf)> {
         let file = |ending: &str| format!("{name}.{ending}");
         let [from, until] = when.dates();
-        self.openssl_for(
-            names,
-            &[
-                "req",
-                "-new",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-noenc",
-                "-config",
-                "openssl.cnf",
-                "-subj",
-                "/CN=server",
-                "-keyout",
-                &file("key"),
-                "-out",
-                &file("csr"),
-            ],
-        )?;
+        self.new_key(name, &["-subj", "/CN=server"], "csr")?;
         self.openssl_for(
             names,
             &[
@@ -156,19 +121,34 @@ impl Authority {
         &self.0
     }
 
-    fn openssl(&self, arguments: &[&str]) -> Result<()> {
-        self.openssl_for("DNS:none", arguments)
+    /// A key and what openssl makes of it at once, a request or a certificate, into `NAME.ENDING`.
+    fn new_key(&self, name: &str, arguments: &[&str], ending: &str) -> Result<()> {
+        let [key, out] = ["key", ending].map(|ending| format!("{name}.{ending}"));
+        let files = ["-config", "openssl.cnf", "-keyout", &key, "-out", &out];
+        self.openssl_for("DNS:none", &[&NEW_KEY[..], arguments, &files].concat())
     }
 
     fn openssl_for(&self, names: &str, arguments: &[&str]) -> Result<()> {
-        let mut openssl = Command::new("openssl");
-        openssl.args(arguments).current_dir(&self.0).env("OWN", ".").env("NAMES", names).stdin(Stdio::null());
-        let output = openssl.output().context("starting openssl")?;
-        if !output.status.success() {
-            bail!("openssl {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
+        openssl(&self.0, &[("OWN", "."), ("NAMES", names)], arguments)
     }
+}
+
+/// The arguments that make a request, or with `-x509` a certificate, for a new key.
+pub(crate) const NEW_KEY: [&str; 6] =
+    ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"];
+
+/// Runs openssl in `directory`.
+///
+/// # Errors
+/// It is missing, or refuses: its own words.
+pub(crate) fn openssl(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
+    let mut openssl = Command::new("openssl");
+    openssl.args(arguments).current_dir(directory).envs(environment.iter().copied()).stdin(Stdio::null());
+    let output = openssl.output().context("starting openssl")?;
+    if !output.status.success() {
+        bail!("openssl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 impl Drop for Authority {

@@ -9,26 +9,8 @@ use prescale_shell::clock::Clock;
 use prescale_shell::http::StatusCode;
 use prescale_tests::aggregator::{Aggregator, FakeAgent, FakeTarget, Write, until, workload};
 
-/// Reports `rps` for every workload until `found` gives something.
-async fn under_load<T>(
-    aggregator: &Aggregator,
-    agent: &mut FakeAgent,
-    rps: f64,
-    what: &str,
-    mut found: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
-    until(what, async || {
-        let list = aggregator.watch_list("node-a", None).await?;
-        let (status, reply) = aggregator.report(&agent.report(Clock::real().now().wall, &list, rps)).await;
-        if status != StatusCode::OK {
-            return Err(format!("{status} {}", String::from_utf8_lossy(&reply)));
-        }
-        // An agent reports once a second; here five times, and the report's own pace makes no difference.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        found().await
-    })
-    .await
-}
+/// An agent reports once a second; here five times, and the report's own pace makes no difference.
+const EVERY: Duration = Duration::from_millis(200);
 
 fn of<'a>(writes: &'a [Write], workload: &'a str) -> impl Iterator<Item = &'a Write> {
     writes.iter().filter(move |write| write.workload == workload)
@@ -42,31 +24,34 @@ async fn load_becomes_replicas_with_reasons_and_only_where_it_may() {
     let aggregator = Aggregator::start(target.address, &[]);
     let mut agent = FakeAgent::default();
     // 45 requests/s at 10 a pod need 5; what the first seconds' counts prove is a little less.
-    under_load(&aggregator, &mut agent, 45.0, "four replicas", async || {
-        let writes = target.writes();
-        match of(&writes, "shop/web").last() {
-            Some(write) if write.replicas >= 4 && write.status == 200 => Ok(()),
-            other => Err(format!("{other:?}; {}", aggregator.json("/api/v1/workloads").await?)),
-        }
-    })
-    .await;
+    aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "four replicas", async || {
+            let writes = target.writes();
+            match of(&writes, "shop/web").last() {
+                Some(write) if write.replicas >= 4 && write.status == 200 => Ok(()),
+                other => Err(format!("{other:?}; {}", aggregator.json("/api/v1/workloads").await?)),
+            }
+        })
+        .await;
     let writes = target.writes();
     assert_eq!(of(&writes, "shop/seen").count(), 0, "mode observe writes nothing: {writes:?}");
     let versions: Vec<u64> = of(&writes, "shop/web").map(|write| write.resource_version).collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "each on the version before it");
 
-    let detail = under_load(&aggregator, &mut agent, 45.0, "the API's account", async || {
-        let detail = aggregator.json("/api/v1/workloads/shop/web").await?;
-        let measured = detail["load"]["load_rps"].as_f64().is_some_and(|load| (40.0..50.0).contains(&load));
-        // The first bin of the timeline ends some seconds in.
-        let drawn = detail["timeline"].as_array().is_some_and(|bins| !bins.is_empty());
-        if measured && drawn && detail["decisions"][0]["outcome"] == "applied" {
-            Ok(detail)
-        } else {
-            Err(detail.to_string())
-        }
-    })
-    .await;
+    let detail = aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "the API's account", async || {
+            let detail = aggregator.json("/api/v1/workloads/shop/web").await?;
+            let measured =
+                detail["load"]["load_rps"].as_f64().is_some_and(|load| (40.0..50.0).contains(&load));
+            // The first bin of the timeline ends some seconds in.
+            let drawn = detail["timeline"].as_array().is_some_and(|bins| !bins.is_empty());
+            if measured && drawn && detail["decisions"][0]["outcome"] == "applied" {
+                Ok(detail)
+            } else {
+                Err(detail.to_string())
+            }
+        })
+        .await;
     let limiters = detail["plan"]["limiters"].as_array().unwrap();
     assert_eq!(limiters[0]["from"], 0);
     assert_eq!(limiters.last().unwrap()["to"], detail["plan"]["wanted"]);
@@ -74,15 +59,16 @@ async fn load_becomes_replicas_with_reasons_and_only_where_it_may() {
     let quantile = detail["latency"]["p99_seconds"].as_f64().unwrap();
     assert!((0.015..0.025).contains(&quantile), "each request takes 20 ms: {quantile}");
     // The counts prove the load within seconds, not at once.
-    let seen = under_load(&aggregator, &mut agent, 45.0, "a plan that is only shown", async || {
-        let seen = aggregator.json("/api/v1/workloads/shop/seen").await?;
-        if seen["plan"]["wanted"].as_u64().is_some_and(|wanted| wanted >= 4) {
-            Ok(seen)
-        } else {
-            Err(seen.to_string())
-        }
-    })
-    .await;
+    let seen = aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a plan that is only shown", async || {
+            let seen = aggregator.json("/api/v1/workloads/shop/seen").await?;
+            if seen["plan"]["wanted"].as_u64().is_some_and(|wanted| wanted >= 4) {
+                Ok(seen)
+            } else {
+                Err(seen.to_string())
+            }
+        })
+        .await;
     assert_eq!(seen["plan"]["gate"]["name"], "observe");
     assert_eq!(seen["replicas"]["current"], 1, "observe writes nothing");
     // The page asks for as much of the past as it shows.
@@ -98,11 +84,16 @@ async fn a_conflict_is_read_again_and_decided_anew() {
     until("the first world", async || aggregator.watch_list("node-a", None).await).await;
     target.change_in_silence(|workloads| workloads[0].resource_version = 41);
     let mut agent = FakeAgent::default();
-    let writes = under_load(&aggregator, &mut agent, 45.0, "a write that is taken", async || {
-        let writes = target.writes();
-        if writes.iter().any(|write| write.status == 200) { Ok(writes) } else { Err(format!("{writes:?}")) }
-    })
-    .await;
+    let writes = aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a write that is taken", async || {
+            let writes = target.writes();
+            if writes.iter().any(|write| write.status == 200) {
+                Ok(writes)
+            } else {
+                Err(format!("{writes:?}"))
+            }
+        })
+        .await;
     assert_eq!((writes[0].resource_version, writes[0].status), (1, 409));
     assert_eq!((writes[1].resource_version, writes[1].status), (41, 200), "{writes:?}");
     let page = aggregator.metrics().await.unwrap();
@@ -140,11 +131,12 @@ async fn a_target_that_goes_away_holds_everything_and_is_found_again() {
     until("the first world", async || aggregator.watch_list("node-a", None).await).await;
     target.go_away().await;
     let mut agent = FakeAgent::default();
-    let state = under_load(&aggregator, &mut agent, 45.0, "the page's words", async || {
-        let state = aggregator.json("/api/v1/workloads").await?;
-        if state["target"]["up"] == false { Ok(state) } else { Err(state.to_string()) }
-    })
-    .await;
+    let state = aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "the page's words", async || {
+            let state = aggregator.json("/api/v1/workloads").await?;
+            if state["target"]["up"] == false { Ok(state) } else { Err(state.to_string()) }
+        })
+        .await;
     assert!(state["target"]["down_seconds"].as_f64().unwrap() >= 0.0);
     assert_eq!(aggregator.metrics().await.unwrap().value("prescale_aggregator_target_up", &[]), 0.0);
     assert!(aggregator.log().contains("the target gives no answer"), "{}", aggregator.log());
@@ -152,11 +144,12 @@ async fn a_target_that_goes_away_holds_everything_and_is_found_again() {
     assert_eq!(aggregator.watch_list("node-a", None).await.unwrap().pods.len(), 1);
     assert_eq!(aggregator.client.get("/readyz").await.unwrap().status(), StatusCode::OK);
     target.come_back().await;
-    under_load(&aggregator, &mut agent, 45.0, "a write after its return", async || {
-        let writes = target.writes();
-        if writes.iter().any(|write| write.status == 200) { Ok(()) } else { Err(format!("{writes:?}")) }
-    })
-    .await;
+    aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a write after its return", async || {
+            let writes = target.writes();
+            if writes.iter().any(|write| write.status == 200) { Ok(()) } else { Err(format!("{writes:?}")) }
+        })
+        .await;
     assert_eq!(aggregator.json("/api/v1/workloads").await.unwrap()["target"]["up"], true);
 }
 
@@ -166,11 +159,12 @@ async fn a_stop_answers_what_waits_and_finishes_its_write() {
     target.delay(Duration::from_millis(1500));
     let mut aggregator = Aggregator::start(target.address, &[]);
     let mut agent = FakeAgent::default();
-    under_load(&aggregator, &mut agent, 45.0, "a write under way", async || {
-        let in_flight = aggregator.metrics().await?.value("prescale_aggregator_writes_in_flight", &[]);
-        if in_flight == 1.0 { Ok(()) } else { Err(format!("{in_flight} under way")) }
-    })
-    .await;
+    aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a write under way", async || {
+            let in_flight = aggregator.metrics().await?.value("prescale_aggregator_writes_in_flight", &[]);
+            if in_flight == 1.0 { Ok(()) } else { Err(format!("{in_flight} under way")) }
+        })
+        .await;
     let list = aggregator.watch_list("node-a", None).await.unwrap();
     let waiting = aggregator.watch_list("node-a", Some(list.revision));
     let stop = async {
@@ -200,14 +194,15 @@ async fn metrics_are_clean_and_bounded_by_the_cluster() {
     let target = FakeTarget::start(vec![workload("shop", "api", 1), workload("shop", "web", 1)]).await;
     let aggregator = Aggregator::start(target.address, &[]);
     let mut agent = FakeAgent::default();
-    under_load(&aggregator, &mut agent, 45.0, "a forecast", async || {
-        let page = aggregator.metrics().await?;
-        let has = |name: &str| page.samples.iter().any(|sample| sample.name == name);
-        let names =
-            ["prescale_aggregator_forecast_requests_per_second", "prescale_aggregator_decisions_total"];
-        if names.iter().all(|name| has(name)) { Ok(()) } else { Err(format!("{:?}", page.families)) }
-    })
-    .await;
+    aggregator
+        .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a forecast", async || {
+            let page = aggregator.metrics().await?;
+            let has = |name: &str| page.samples.iter().any(|sample| sample.name == name);
+            let names =
+                ["prescale_aggregator_forecast_requests_per_second", "prescale_aggregator_decisions_total"];
+            if names.iter().all(|name| has(name)) { Ok(()) } else { Err(format!("{:?}", page.families)) }
+        })
+        .await;
     let page = aggregator.metrics().await.unwrap();
     let web = [("namespace", "shop"), ("workload", "web")];
     let load = page.value("prescale_aggregator_load_requests_per_second", &web);

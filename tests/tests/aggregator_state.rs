@@ -54,31 +54,15 @@ impl Time {
         Self { clock: args.start(), flags: flags.concat() }
     }
 
+    /// An agent's: a report each second of the clock.
+    fn pace(&self) -> (&Clock, Duration) {
+        (&self.clock, Duration::from_secs(1))
+    }
+
     fn aggregator(&self, target: &FakeTarget, more: &[&str]) -> Aggregator {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Aggregator::start(target.address, &flags)
     }
-}
-
-/// Reports `rps` once in a second of the clock until `found` gives something.
-async fn under_load<T>(
-    time: &Time,
-    aggregator: &Aggregator,
-    agent: &mut FakeAgent,
-    rps: f64,
-    what: &str,
-    mut found: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
-    until(what, async || {
-        let list = aggregator.watch_list("node-a", None).await?;
-        let (status, reply) = aggregator.report(&agent.report(time.clock.now().wall, &list, rps)).await;
-        if status != StatusCode::OK {
-            return Err(format!("{status} {}", String::from_utf8_lossy(&reply)));
-        }
-        time.clock.sleep(Duration::from_secs(1)).await;
-        found().await
-    })
-    .await
 }
 
 /// Waits until nothing is decided any more, since nobody reports, and the store holds what is known then.
@@ -114,17 +98,18 @@ async fn killed_and_started_again_it_goes_on_from_ten_seconds_earlier_at_most() 
     let arguments = ["--state-dir", directory.path()];
     let mut first = time.aggregator(&target, &arguments);
     let mut agent = FakeAgent::default();
-    let raised = under_load(&time, &first, &mut agent, 45.0, "bins and four replicas", async || {
-        let detail = first.json(WEB).await?;
-        let bins = detail["timeline"].as_array().map_or(0, Vec::len);
-        let replicas = detail["replicas"]["current"].as_u64().unwrap_or(0);
-        if bins >= 3 && replicas >= 4 && !detail["forecast"].is_null() {
-            Ok(replicas)
-        } else {
-            Err(detail.to_string())
-        }
-    })
-    .await;
+    let raised = first
+        .under_load(time.pace(), &mut agent, 45.0, "bins and four replicas", async || {
+            let detail = first.json(WEB).await?;
+            let bins = detail["timeline"].as_array().map_or(0, Vec::len);
+            let replicas = detail["replicas"]["current"].as_u64().unwrap_or(0);
+            if bins >= 3 && replicas >= 4 && !detail["forecast"].is_null() {
+                Ok(replicas)
+            } else {
+                Err(detail.to_string())
+            }
+        })
+        .await;
     // Nobody reports any more, so that what is saved stays what is shown.
     saved(&first).await;
     let before = first.json(WEB).await.unwrap();
@@ -148,15 +133,16 @@ async fn killed_and_started_again_it_goes_on_from_ten_seconds_earlier_at_most() 
     }
     assert_eq!(after["weights"], before["weights"], "the experts' weights are what they were");
     // What was needed a moment ago still is.
-    under_load(&time, &second, &mut agent, 5.0, "a plan on fresh data", async || {
-        let detail = second.json(WEB).await?;
-        if detail["load"]["load_rps"].as_f64().is_some_and(|rps| rps < 20.0) {
-            Ok(())
-        } else {
-            Err(detail.to_string())
-        }
-    })
-    .await;
+    second
+        .under_load(time.pace(), &mut agent, 5.0, "a plan on fresh data", async || {
+            let detail = second.json(WEB).await?;
+            if detail["load"]["load_rps"].as_f64().is_some_and(|rps| rps < 20.0) {
+                Ok(())
+            } else {
+                Err(detail.to_string())
+            }
+        })
+        .await;
     let now = second.json(WEB).await.unwrap();
     assert!(now["replicas"]["current"].as_u64().unwrap() >= raised, "{now}");
     assert!(second.log().contains("1 workloads go on from their saved state"), "{}", second.log());
@@ -172,15 +158,16 @@ async fn a_starting_replica_takes_the_leaders_state_and_strangers_do_not() {
     let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
     let leader = time.aggregator(&target, &["--state-dir", directory.path()]);
     let mut agent = FakeAgent::default();
-    under_load(&time, &leader, &mut agent, 45.0, "a decision", async || {
-        let detail = leader.json(WEB).await?;
-        if detail["decisions"].as_array().is_some_and(|it| !it.is_empty()) {
-            Ok(())
-        } else {
-            Err(detail.to_string())
-        }
-    })
-    .await;
+    leader
+        .under_load(time.pace(), &mut agent, 45.0, "a decision", async || {
+            let detail = leader.json(WEB).await?;
+            if detail["decisions"].as_array().is_some_and(|it| !it.is_empty()) {
+                Ok(())
+            } else {
+                Err(detail.to_string())
+            }
+        })
+        .await;
     saved(&leader).await;
     let before = leader.json(WEB).await.unwrap();
     let url = format!("http://{}", leader.address);
@@ -214,13 +201,15 @@ async fn a_broken_file_is_said_and_put_aside_and_nothing_shrinks() {
     let log = aggregator.log();
     assert!(log.contains("can't be read") && log.contains("starts anew"), "{log}");
     let mut agent = FakeAgent::default();
-    under_load(&time, &aggregator, &mut agent, 5.0, "the warm-up's hold", async || {
-        let detail = aggregator.json(WEB).await?;
-        let reason = &detail["plan"]["limiters"];
-        let holds = reason.as_array().is_some_and(|it| it.iter().any(|step| step["name"] == "warming_up"));
-        if holds { Ok(()) } else { Err(detail.to_string()) }
-    })
-    .await;
+    aggregator
+        .under_load(time.pace(), &mut agent, 5.0, "the warm-up's hold", async || {
+            let detail = aggregator.json(WEB).await?;
+            let reason = &detail["plan"]["limiters"];
+            let holds =
+                reason.as_array().is_some_and(|it| it.iter().any(|step| step["name"] == "warming_up"));
+            if holds { Ok(()) } else { Err(detail.to_string()) }
+        })
+        .await;
     assert_eq!(target.writes(), [], "nothing was taken away");
     saved(&aggregator).await;
     assert!(directory.0.join("state.redb.broken").exists());
@@ -255,10 +244,11 @@ async fn what_the_state_of_a_thousand_workloads_costs() {
     let mut first = time.aggregator(&target, &["--state-dir", directory.path()]);
     let mut agent = FakeAgent::default();
     let ends = std::time::Instant::now() + Duration::from_secs(60);
-    under_load(&time, &first, &mut agent, 5.0, "a minute", async || {
-        if std::time::Instant::now() > ends { Ok(()) } else { Err("not yet".into()) }
-    })
-    .await;
+    first
+        .under_load(time.pace(), &mut agent, 5.0, "a minute", async || {
+            if std::time::Instant::now() > ends { Ok(()) } else { Err("not yet".into()) }
+        })
+        .await;
     let page = first.metrics().await.unwrap();
     let value = |name: &str| page.value(&format!("prescale_aggregator_{name}"), &[]);
     for name in ["checkpoint_duration_seconds", "checkpoint_write_duration_seconds", "tick_duration_seconds"]

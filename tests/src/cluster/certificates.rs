@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::layout::{FIRST_SERVICE, Layout};
+use crate::certificates::{NEW_KEY, openssl};
 
 /// A cluster of tests lives for minutes.
 const DAYS: &str = "7";
@@ -48,7 +48,8 @@ impl Certificates {
 
     /// The files of `name`: `authority`, `apiserver`, `admin`, `service-accounts`, a node's name, …
     pub fn pair(&self, name: &str) -> Pair {
-        Pair { key: self.0.join(format!("{name}.key")), certificate: self.0.join(format!("{name}.crt")) }
+        let [key, certificate] = files(name).map(|file| self.0.join(file));
+        Pair { key, certificate }
     }
 
     /// Makes them all.
@@ -90,21 +91,32 @@ impl Certificates {
     }
 
     fn sign(&self, name: &str, subject: &str, authority: Option<&str>, more: &[&str]) -> Result<()> {
-        let pair = self.pair(name);
-        let mut openssl = Command::new("openssl");
-        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
-        openssl.arg("-config").arg(self.0.join("openssl.cnf")).args(["-days", DAYS, "-subj", subject]);
-        openssl.args(["-extensions", if authority.is_some() { "program" } else { "authority" }]);
-        if let Some(authority) = authority.map(|name| self.pair(name)) {
-            openssl.arg("-CA").arg(authority.certificate).arg("-CAkey").arg(authority.key);
+        let [key, certificate] = files(name);
+        let section = if authority.is_some() { "program" } else { "authority" };
+        let mut arguments = NEW_KEY.to_vec();
+        arguments.extend([
+            "-x509",
+            "-config",
+            "openssl.cnf",
+            "-days",
+            DAYS,
+            "-subj",
+            subject,
+            "-extensions",
+            section,
+        ]);
+        let signer = authority.map(files);
+        if let Some([key, certificate]) = &signer {
+            arguments.extend(["-CA", certificate, "-CAkey", key]);
         }
-        openssl.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.certificate).args(more);
-        let output = openssl.stdin(Stdio::null()).output().context("starting openssl")?;
-        if !output.status.success() {
-            bail!("openssl made no certificate for {name}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
+        arguments.extend(["-keyout", &key, "-out", &certificate]);
+        arguments.extend(more);
+        openssl(&self.0, &[], &arguments)
     }
+}
+
+fn files(name: &str) -> [String; 2] {
+    ["key", "crt"].map(|ending| format!("{name}.{ending}"))
 }
 
 /// A kubeconfig for `pair`.

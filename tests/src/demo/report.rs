@@ -250,11 +250,12 @@ fn at_equal_cost(runs: &[Run]) -> Option<String> {
     let way = (ours.replica_seconds - cheap.replica_seconds) / (dear.replica_seconds - cheap.replica_seconds);
     let theirs = share(cheap) * (share(dear) / share(cheap)).powf(way);
     Some(format!(
-        "at Prescale's cost the HPA's line from {} to {} has {:.2} % of requests slow, Prescale {:.2} %: {:.1} times as many",
+        "at Prescale's cost the HPA's line from {} to {} has {:.2} % of requests slow, Prescale {:.2} %: {}{:.1} times as many",
         cheap.policy,
         dear.policy,
         theirs * 100.0,
         ours.totals.slow_share * 100.0,
+        if ours.totals.slow_share < LEAST_SHARE { "at least " } else { "" },
         theirs / share(ours)
     ))
 }
