@@ -19,6 +19,10 @@ mod sweep;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use prescale_models::neural::retraining::{History, RetrainingSettings};
+use prescale_models::neural::{Network, shipped};
 
 pub use crate::merge::{Accepted, Refused};
 pub use state::{Checkpoint, Restored, Unreadable};
@@ -46,6 +50,8 @@ pub struct ClusterSettings {
     pub rules: Rules,
     /// The merge's constants.
     pub merge: MergeSettings,
+    /// The network of every workload's head.
+    pub network: Arc<Network<f32>>,
 }
 
 impl Default for ClusterSettings {
@@ -55,6 +61,7 @@ impl Default for ClusterSettings {
             lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
             rules: Rules::default(),
             merge: MergeSettings::default(),
+            network: shipped(),
         }
     }
 }
@@ -130,6 +137,30 @@ impl Cluster {
     pub fn import(&mut self, _now: Now, id: &WorkloadId, history: &[(Wall, RequestsPerSecond)]) {
         let settings = &self.settings;
         self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings)).import(history);
+    }
+
+    /// Gives every workload's head another network: none starts anew, and each head sleeps until its state has filled (half
+    /// an hour), its workload being forecast by the experts alone.
+    pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
+        self.settings.network = Arc::clone(network);
+        for tracked in self.workloads.values_mut() {
+            tracked.forecasts.set_network(network);
+        }
+    }
+
+    /// The heads' network.
+    pub fn network(&self) -> &Arc<Network<f32>> {
+        &self.settings.network
+    }
+
+    /// What a retraining of the heads' network on the history of all known workloads is about.
+    pub fn retraining(&self, now: Now, seed: u64) -> RetrainingSettings {
+        forecasts::retraining(now, self.workloads.len(), seed)
+    }
+
+    /// A workload's load by the minute; `None` if it is not known.
+    pub fn minutes(&self, id: &WorkloadId) -> Option<History> {
+        Some(forecasts::minutes(&self.workloads.get(id)?.series))
     }
 
     /// These workloads' state is about to be restored: until then, or until [`Cluster::without_state`], they decide

@@ -16,10 +16,10 @@ const DRAWS: usize = 200;
 /// How many of the drawn means lie outside a 90 % interval, at each end.
 const TAIL: usize = DRAWS / 20;
 
-/// What the last verdict was made of.
+/// What a verdict was made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// The mean gain over the last 500 records, and its 90 % interval's ends.
+    /// The mean gain over the records, the last 500 of a head, and its 90 % interval's ends.
     pub mean: f64,
     /// Lower end.
     pub low: f64,
@@ -99,25 +99,32 @@ impl Admission {
             let gain = self.gains[(oldest + i) % SETTLED].get().unwrap_or(0.0);
             sums[i + 1] = sums[i] + f64::from(gain);
         }
-        let blocks = SETTLED.div_ceil(self.block);
-        let mut means = [0.0_f64; DRAWS];
-        for mean in &mut means {
-            let mut total = 0.0;
-            for _ in 0..blocks {
-                let from = self.random.below(SETTLED - self.block + 1);
-                total += sums[from + self.block] - sums[from];
-            }
-            *mean = total / (blocks * self.block) as f64;
-        }
-        means.sort_unstable_by(f64::total_cmp);
-        let (low, high) = (means[TAIL], means[DRAWS - 1 - TAIL]);
-        self.verdict = Some(Verdict { mean: sums[SETTLED] / SETTLED as f64, low, high });
-        if low > 0.0 {
+        let verdict = interval(&sums, self.block, &mut self.random);
+        self.verdict = Some(verdict);
+        if verdict.low > 0.0 {
             self.admitted = true;
-        } else if high < 0.0 {
+        } else if verdict.high < 0.0 {
             self.admitted = false;
         }
     }
+}
+
+/// The mean of a series of gains and the ends of its 90 % moving-block bootstrap interval, from the running `sums` of the
+/// gains (one more than gains, the first 0); `block` is at most the number of gains.
+pub(crate) fn interval(sums: &[f64], block: usize, random: &mut Random) -> Verdict {
+    let count = sums.len() - 1;
+    let blocks = count.div_ceil(block);
+    let mut means = [0.0_f64; DRAWS];
+    for mean in &mut means {
+        let mut total = 0.0;
+        for _ in 0..blocks {
+            let from = random.below(count - block + 1);
+            total += sums[from + block] - sums[from];
+        }
+        *mean = total / (blocks * block) as f64;
+    }
+    means.sort_unstable_by(f64::total_cmp);
+    Verdict { mean: sums[count] / count as f64, low: means[TAIL], high: means[DRAWS - 1 - TAIL] }
 }
 
 #[cfg(test)]

@@ -148,6 +148,17 @@ impl Ensemble {
         ensemble
     }
 
+    /// Gives the head another network of the same sizes; nothing where there is no head. The head sleeps until its state has
+    /// filled (half an hour), and is then what it was, admitted or not.
+    ///
+    /// # Panics
+    /// If the sizes differ: networks are our own code's.
+    pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
+        if let Some(head) = &mut self.head {
+            head.change(Arc::clone(network));
+        }
+    }
+
     /// The aggregator's experts alone. Beside the regression the last value and the line through the last two minutes
     /// only cost: without them 0.467 instead of 0.469. On grids of seconds the regression gains nothing.
     pub fn headless(grid: Grid, targets: &[Target]) -> Self {

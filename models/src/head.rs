@@ -57,6 +57,12 @@ impl Head {
         }
     }
 
+    /// Goes on with another network. What it has been admitted by stays: the network was shown to be better on all
+    /// workloads together, and to earn it anew takes longer than the day until the next one.
+    pub(crate) fn change(&mut self, network: Arc<Network<f32>>) {
+        self.neural.change(network);
+    }
+
     /// Takes what one bin's settled forecasts gained, relative to the usual loss.
     pub(crate) fn settle(&mut self, index: i64, gains: impl Iterator<Item = f64>) {
         let record = index.div_euclid(self.stride);

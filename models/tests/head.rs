@@ -112,6 +112,45 @@ fn a_network_that_knows_nothing_is_never_heard() {
     assert!(state.settled > 1000 && state.verdict.unwrap().high < 0.2, "it was judged: {state:?}");
 }
 
+/// The shipped network, every weight a little off.
+fn other_weights() -> Arc<Network<f32>> {
+    let mut network = (*shipped()).clone();
+    let mut random = Random::new(7);
+    network.visit_mut("", &mut |_, _, values| {
+        values.iter_mut().for_each(|w| *w *= 1.0 + 0.05 * (random.unit() as f32 - 0.5));
+    });
+    Arc::new(network)
+}
+
+#[test]
+fn other_weights_let_the_head_sleep_for_half_an_hour_and_change_nothing_else() {
+    let mut bursts = Bursts::new(1);
+    let bins: Vec<Bin> = (0..5100).map(|i| Bin::new(i, bursts.next())).collect();
+    let (mut model, mut experts) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::headless(GRID, &TARGETS));
+    for bin in &bins[..5000] {
+        model.observe(*bin);
+        experts.observe(*bin);
+    }
+    let before = model.head().unwrap();
+    assert!(before.admitted && before.awake);
+    let saved = model.save();
+    // The same weights again are no change.
+    model.set_network(&shipped());
+    assert!(model.head().unwrap().awake);
+    model.set_network(&other_weights());
+    // What was saved before the change is taken by who starts with the new weights, and comes to the same.
+    let mut restored = Ensemble::cluster_with(GRID, &TARGETS, other_weights()).restored(&saved).unwrap();
+    for (n, bin) in bins[5000..].iter().enumerate() {
+        model.observe(*bin);
+        experts.observe(*bin);
+        restored.observe(*bin);
+        let head = model.head().unwrap();
+        assert_eq!((head.awake, head.admitted), (n >= 29, true), "bin {n}");
+        assert_eq!(model.forecast() == experts.forecast(), n < 29, "bin {n}");
+        assert_eq!(model.forecast(), restored.forecast(), "bin {n}");
+    }
+}
+
 #[test]
 fn a_bin_that_is_missing_or_a_lower_bound_is_the_ensembles_alone() {
     let (mut with, mut without) = (Ensemble::cluster(GRID, &TARGETS), Ensemble::headless(GRID, &TARGETS));

@@ -1,11 +1,15 @@
 //! A workload's two ensembles, and which of their quantiles a plan uses.
 
+use std::sync::Arc;
+
+use prescale_models::neural::Network;
+use prescale_models::neural::retraining::{History, RetrainingSettings};
 use prescale_models::{Bin, Ensemble, Forecast, Grid, Level, Target, Unreadable};
 
 use super::state::SavedEnsemble;
 use crate::plan::Upper;
 use crate::series::{Point, Resolution, Series};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 use crate::units::RequestsPerSecond;
 
 /// Steps of 10 s: half a minute to five minutes, the span of lead times.
@@ -15,12 +19,18 @@ const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
 /// Those whose maxima are forecast too: of a single bin it is the bin itself.
 const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
 
+/// What the heads' network is trained to forecast of minutes, both a bin and the maximum: the targets are an input of it, so
+/// that those between are known to it too.
+const LEARNED_STEPS: [u32; 3] = [5, 15, 60];
+
 /// Bins of a grid that forecasters of another build's state learn anew from: two days of minutes start the daily season
 /// and cost 0.1 s, all 15 would take a second of each workload.
 const RETRAIN_BINS: i64 = 2 * 1440;
 
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
+    /// The heads'.
+    network: Arc<Network<f32>>,
     fast: Side,
     slow: Side,
 }
@@ -32,7 +42,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(resolution: Resolution) -> Self {
+    fn new(resolution: Resolution, network: &Arc<Network<f32>>) -> Self {
         let grid = Grid { step_seconds: resolution.step_seconds() };
         let max_over =
             |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
@@ -43,7 +53,8 @@ impl Side {
             }
             _ => max_over(&FAST_STEPS),
         };
-        Self { resolution, ensemble: Ensemble::cluster(grid, &targets), seen: None }
+        let ensemble = Ensemble::cluster_with(grid, &targets, Arc::clone(network));
+        Self { resolution, ensemble, seen: None }
     }
 
     fn observe(&mut self, point: &Point) {
@@ -84,8 +95,17 @@ impl Side {
 }
 
 impl Forecasts {
-    pub(super) fn new() -> Self {
-        Self { fast: Side::new(Resolution::TenSeconds), slow: Side::new(Resolution::Minute) }
+    pub(super) fn new(network: &Arc<Network<f32>>) -> Self {
+        let side = |resolution| Side::new(resolution, network);
+        let (fast, slow) = (side(Resolution::TenSeconds), side(Resolution::Minute));
+        Self { network: Arc::clone(network), fast, slow }
+    }
+
+    /// Gives the heads another network.
+    pub(super) fn set_network(&mut self, network: &Arc<Network<f32>>) {
+        self.network = Arc::clone(network);
+        self.fast.ensemble.set_network(network);
+        self.slow.ensemble.set_network(network);
     }
 
     /// Both ensembles' state, fast first.
@@ -94,17 +114,20 @@ impl Forecasts {
     }
 
     /// What [`Forecasts::save`] saved.
-    pub(super) fn restored(saved: &[SavedEnsemble; 2]) -> Result<Self, Unreadable> {
-        let Self { fast, slow } = Self::new();
+    pub(super) fn restored(
+        saved: &[SavedEnsemble; 2],
+        network: &Arc<Network<f32>>,
+    ) -> Result<Self, Unreadable> {
+        let Self { network, fast, slow } = Self::new(network);
         let restore = |side: Side, saved: &SavedEnsemble| {
             Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
         };
-        Ok(Self { fast: restore(fast, &saved[0])?, slow: restore(slow, &saved[1])? })
+        Ok(Self { network, fast: restore(fast, &saved[0])?, slow: restore(slow, &saved[1])? })
     }
 
     /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
-    pub(super) fn retrained(series: &Series) -> Self {
-        let mut it = Self::new();
+    pub(super) fn retrained(series: &Series, network: &Arc<Network<f32>>) -> Self {
+        let mut it = Self::new(network);
         for side in [&mut it.fast, &mut it.slow] {
             let newest = series.points(side.resolution).last().map(|point| point.index);
             let first = newest.map_or(i64::MIN, |newest| newest.saturating_sub(RETRAIN_BINS));
@@ -124,7 +147,7 @@ impl Forecasts {
     /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
     /// to it: bins between its points would be free of noise, and teach a certainty that there is none.
     pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
-        *self = Self::new();
+        *self = Self::new(&self.network);
         let spacing = typical_spacing(history);
         for side in [&mut self.fast, &mut self.slow] {
             let step = i64::from(side.resolution.step_seconds());
@@ -161,6 +184,27 @@ impl Forecasts {
     pub(super) fn current(&self) -> impl Iterator<Item = &Forecast> {
         self.ensembles().into_iter().filter_map(Ensemble::forecast)
     }
+}
+
+/// What a retraining of the heads' network on all these workloads is about, as of `now`.
+pub(super) fn retraining(now: Now, workloads: usize, seed: u64) -> RetrainingSettings {
+    let step_seconds = Resolution::Minute.step_seconds();
+    let at = LEARNED_STEPS.map(|steps| Target::At { steps });
+    let maxima = LEARNED_STEPS.map(|steps| Target::MaxOver { steps });
+    RetrainingSettings {
+        grid: Grid { step_seconds },
+        targets: at.into_iter().chain(maxima).collect(),
+        workloads,
+        end: now.wall.unix_seconds().div_euclid(i64::from(step_seconds)),
+        seed,
+    }
+}
+
+/// The minutes of a workload, as a network learns from them: lower bounds teach nothing.
+pub(super) fn minutes(series: &Series) -> History {
+    let points = || series.points(Resolution::Minute);
+    let load = |point: Point| point.load.filter(|_| !point.censored).map_or(f64::NAN, RequestsPerSecond::get);
+    History { first: points().next().map_or(0, |point| point.index), rates: points().map(load).collect() }
 }
 
 /// The median distance of neighbours, seconds.

@@ -209,10 +209,10 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (forecasts, restored) = match Forecasts::restored(&base.ensembles) {
+        let (forecasts, restored) = match Forecasts::restored(&base.ensembles, &settings.network) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {
-                (Forecasts::retrained(&new.series), Restored::Retrained)
+                (Forecasts::retrained(&new.series, &settings.network), Restored::Retrained)
             }
             Err(prescale_models::Unreadable::Broken) => return Err(Unreadable::Broken),
         };

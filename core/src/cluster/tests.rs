@@ -501,3 +501,26 @@ fn a_workload_that_the_target_forgets_for_a_moment_keeps_what_was_learned() {
     assert!(small.view().forecast.is_some());
     assert_eq!(small.reason(), "forecast");
 }
+
+#[test]
+fn what_a_network_learns_from_are_the_minutes_without_gaps_and_lower_bounds_in_them() {
+    let mut small = Small::new(4, 120.0);
+    let now = small.now();
+    let ago = |minutes: i64| Wall(now.wall.0 - minutes * 60_000);
+    let rate = |rps| RequestsPerSecond::new(rps).unwrap();
+    small.cluster.import(now, &id(), &[(ago(40), rate(7.0)), (ago(39), rate(8.0)), (ago(20), rate(9.0))]);
+    small.seconds(150);
+    let history = small.cluster.minutes(&id()).unwrap();
+    let known: Vec<f64> =
+        history.rates.iter().filter(|rate| rate.is_finite()).map(|rate| rate.round()).collect();
+    // A point stands for ten minutes at most, and the first minute of our own was not whole.
+    assert_eq!(known[..12], [7.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 9.0]);
+    assert!(known[12..].iter().all(|rate| (100.0..140.0).contains(rate)), "{known:?}");
+    let settings = small.cluster.retraining(small.now(), 1);
+    assert_eq!((settings.workloads, settings.end), (1, small.now().wall.unix_seconds() / 60));
+    assert!(
+        history.first + history.rates.len() as i64 <= settings.end,
+        "the minute that is open is none yet"
+    );
+    assert_eq!(small.cluster.minutes(&WorkloadId { name: "other".into(), ..id() }), None);
+}

@@ -54,8 +54,9 @@ pub struct Neural {
 
 impl State for Neural {
     fn save(&self, out: &mut Saver) {
-        let Self { network: _, weights, frame, grid: _, state, head: _, quantiles, bins } = self;
-        out.note(&weights.to_string());
+        let Self { network, weights, frame, grid: _, state, head: _, quantiles, bins } = self;
+        out.note(network.settings().core.name());
+        weights.save(out);
         frame.save(out);
         state.save(out);
         quantiles.save(out);
@@ -63,10 +64,16 @@ impl State for Neural {
     }
 
     fn load(&mut self, from: &mut Loader<'_>) -> Result<(), Unreadable> {
+        let mut weights = 0_u32;
+        weights.load(from)?;
         self.frame.load(from)?;
         self.state.load(from)?;
         self.quantiles.load(from)?;
-        self.bins.load(from)
+        self.bins.load(from)?;
+        if weights != self.weights {
+            self.warm_up_anew();
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +98,25 @@ impl Neural {
             weights: network.checksum(),
             network,
         }
+    }
+
+    /// Goes on with another network of the same sizes. What the frame knows of the series is no network's; the recurrent
+    /// state is, and fills anew: it sleeps for as long as at its start.
+    ///
+    /// # Panics
+    /// If the sizes differ: networks are our own code's.
+    pub fn change(&mut self, network: Arc<Network<f32>>) {
+        assert_eq!(network.settings(), self.network.settings(), "a network of other sizes");
+        let weights = network.checksum();
+        if weights != self.weights {
+            self.warm_up_anew();
+        }
+        (self.network, self.weights) = (network, weights);
+    }
+
+    fn warm_up_anew(&mut self) {
+        self.state.fill(0.0);
+        self.bins = 0;
     }
 
     /// Takes the next bin, already [`Bin::sane`], and forecasts anew.

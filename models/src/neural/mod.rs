@@ -15,9 +15,11 @@ mod core;
 mod forecaster;
 mod frame;
 mod head;
+mod lesson;
 mod levels;
 mod network;
 mod pooled;
+pub mod retraining;
 pub mod training;
 
 pub use self::core::CoreKind;

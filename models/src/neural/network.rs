@@ -64,7 +64,7 @@ impl Network<f32> {
         weights::save(self)
     }
 
-    /// A checksum of all weights: state that one network made means nothing to another.
+    /// A checksum of all weights: recurrent state that one network made means nothing to another.
     pub fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         self.visit("", &mut |_, _, values| values.iter().for_each(|v| hasher.update(&v.to_le_bytes())));

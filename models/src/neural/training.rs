@@ -2,13 +2,16 @@
 //!
 //! Pure: the caller owns the clock, says how far along training is, and may stop after any update.
 
-use crate::expert::Bin;
+use std::borrow::Cow;
+
 use crate::forecast::{Grid, LEVELS, Target};
 use crate::nn::{Adam, AdamSettings, Parameters, Random, loss};
 
 use super::core::{CoreKind, Tape};
-use super::frame::{Frame, INPUTS, View};
+use super::frame::{INPUTS, View};
 use super::head::Scratch;
+pub use super::lesson::Lesson;
+use super::lesson::STRIDE;
 use super::network::{Network, NetworkSettings};
 
 /// Steps that the gradient flows back through: an hour of minutes.
@@ -16,114 +19,6 @@ pub const CHUNK: usize = 60;
 
 /// A stream reads this many chunks of one workload, then jumps to another.
 const CHUNKS_PER_VISIT: usize = 8;
-
-/// One step in this many is asked for a forecast: neighbours would say almost the same. It shares no factor with a day
-/// in any grid, so that every minute of the hour is asked in turn.
-const STRIDE: usize = 7;
-
-/// A step whose scale is this many times the workload's usual error weighs no more: one burst must not be the lesson.
-const LARGEST_WEIGHT: f64 = 10.0;
-
-/// One workload's history as a network reads it; made from its own past alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lesson {
-    targets: Vec<Target>,
-    inputs: Vec<f32>,
-    /// One per target for each [`STRIDE`]th bin, and so on.
-    views: Vec<View>,
-    /// The outcome in the view's scales, where it is known.
-    truths: Vec<Option<f32>>,
-    /// Scale over the workload's usual movement at this horizon.
-    weights: Vec<f32>,
-}
-
-impl Lesson {
-    /// Reads a history of counts in requests/s from bin `first` on. Later bins than the last are not looked at: a
-    /// forecast whose outcome lies beyond it teaches nothing.
-    ///
-    /// Each workload weighs the same, whatever its size: errors count relative to the mean |y(t + h) − y(t)|, which
-    /// is what relWQL divides by.
-    pub fn new(grid: Grid, targets: &[Target], first: i64, rates: &[f64]) -> Self {
-        let seconds = f64::from(grid.step_seconds);
-        let mut frame = Frame::new(grid, targets);
-        let mut lesson = Self {
-            targets: targets.to_vec(),
-            inputs: Vec::with_capacity(rates.len() * INPUTS),
-            views: Vec::new(),
-            truths: Vec::new(),
-            weights: Vec::new(),
-        };
-        let outcome = |t: usize, target: Target| -> Option<f64> {
-            let window = rates.get(t + 1..=t + target.steps() as usize)?;
-            let value = match target {
-                Target::At { .. } => *window.last()?,
-                // A missing bin may have held the largest value: NaN then, which `max` would hide.
-                Target::MaxOver { .. } => {
-                    window.iter().fold(0.0, |a: f64, b| if *b > a || b.is_nan() { *b } else { a })
-                }
-            };
-            value.is_finite().then_some(value * seconds)
-        };
-        let usual: Vec<f64> = targets
-            .iter()
-            .map(|target| {
-                let moves: Vec<f64> = (0..rates.len())
-                    .filter_map(|t| Some((outcome(t, *target)? - rates[t] * seconds).abs()))
-                    .filter(|movement| movement.is_finite())
-                    .collect();
-                // A workload that never moves would weigh without end: a tenth of a request is movement enough.
-                (moves.iter().sum::<f64>() / moves.len().max(1) as f64).max(0.1)
-            })
-            .collect();
-        for (t, rate) in rates.iter().enumerate() {
-            frame.observe(Bin::new(first + t as i64, *rate).sane());
-            lesson.inputs.extend_from_slice(frame.inputs());
-            for ((i, target), usual) in targets.iter().enumerate().zip(&usual) {
-                let outlook = frame.look(i);
-                if t % STRIDE != 0 {
-                    continue;
-                }
-                let view = frame.view(i, &outlook);
-                let truth = outcome(t, *target).map(|y| ((y - view.base) / view.scale) as f32);
-                lesson.views.push(view);
-                lesson.truths.push(truth);
-                lesson.weights.push((view.scale / usual).min(LARGEST_WEIGHT) as f32);
-            }
-        }
-        lesson
-    }
-
-    /// The same lesson without what needs a bin from `bins` on.
-    pub fn until(&self, bins: usize) -> Self {
-        let bins = bins.min(self.len());
-        let (rows, reaches) = (bins.div_ceil(STRIDE) * self.targets.len(), &self.targets);
-        let mut cut = Self {
-            targets: reaches.clone(),
-            inputs: self.inputs[..bins * INPUTS].to_vec(),
-            views: self.views[..rows].to_vec(),
-            truths: self.truths[..rows].to_vec(),
-            weights: self.weights[..rows].to_vec(),
-        };
-        for t in (0..bins).step_by(STRIDE) {
-            for (i, target) in reaches.iter().enumerate() {
-                if t + target.steps() as usize >= bins {
-                    cut.truths[t / STRIDE * reaches.len() + i] = None;
-                }
-            }
-        }
-        cut
-    }
-
-    /// Bins.
-    pub fn len(&self) -> usize {
-        self.inputs.len() / INPUTS
-    }
-
-    /// Whether there is nothing to learn from.
-    pub fn is_empty(&self) -> bool {
-        self.inputs.is_empty()
-    }
-}
 
 /// How a network is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,7 +48,7 @@ struct Stream {
 
 /// A training in progress.
 pub struct Training<'a> {
-    lessons: &'a [Lesson],
+    lessons: Cow<'a, [Lesson]>,
     settings: TrainingSettings,
     network: Network<f32>,
     gradient: Network<f32>,
@@ -164,6 +59,10 @@ pub struct Training<'a> {
     dstates: Vec<f32>,
     /// Running sum of √length, for choosing workloads.
     shares: Vec<f64>,
+    /// Of the update under way: streams that have been read, the sum of their losses, and how many those are.
+    read: usize,
+    sum: f64,
+    count: usize,
 }
 
 impl<'a> Training<'a> {
@@ -171,20 +70,14 @@ impl<'a> Training<'a> {
     ///
     /// # Panics
     /// If none is long enough.
-    pub fn new(lessons: &'a [Lesson], network: Network<f32>, settings: TrainingSettings) -> Self {
-        let mut total = 0.0;
-        let shares: Vec<f64> = lessons
-            .iter()
-            .map(|lesson| {
-                // Between one voice per workload and one per bin: a short history repeats itself sooner.
-                total += if lesson.len() >= 2 * CHUNK { (lesson.len() as f64).sqrt() } else { 0.0 };
-                total
-            })
-            .collect();
-        assert!(total > 0.0, "no history of at least {} bins", 2 * CHUNK);
+    pub fn new(
+        lessons: impl Into<Cow<'a, [Lesson]>>,
+        network: Network<f32>,
+        settings: TrainingSettings,
+    ) -> Self {
+        let lessons = lessons.into();
         let adam = AdamSettings { weight_decay: settings.weight_decay, ..AdamSettings::default() };
         let mut training = Self {
-            lessons,
             settings,
             gradient: Network::zeros(network.settings()),
             adam: Adam::new(network.count(), adam),
@@ -192,8 +85,12 @@ impl<'a> Training<'a> {
             streams: Vec::new(),
             scratch: network.head.scratch(),
             dstates: Vec::new(),
-            shares,
+            shares: shares(&lessons),
+            lessons,
             network,
+            read: 0,
+            sum: 0.0,
+            count: 0,
         };
         for _ in 0..settings.batch {
             let stream = Stream { lesson: 0, at: 0, left: 0, tape: training.network.core.tape() };
@@ -202,26 +99,51 @@ impl<'a> Training<'a> {
         training
     }
 
+    /// Goes on with other lessons, as if it had jumped there.
+    ///
+    /// # Panics
+    /// If none is long enough.
+    pub(super) fn go_on_with(&mut self, lessons: Vec<Lesson>) {
+        self.shares = shares(&lessons);
+        self.lessons = Cow::Owned(lessons);
+        self.streams.iter_mut().for_each(|stream| stream.left = 0);
+    }
+
     /// One update; `progress` in 0..=1 sets the learning rate. Returns the mean loss of its forecasts.
     pub fn update(&mut self, progress: f64) -> f64 {
-        self.gradient.fill(0.0);
-        let (mut sum, mut count) = (0.0, 0);
+        loop {
+            if let Some(loss) = self.work(progress) {
+                return loss;
+            }
+        }
+    }
+
+    /// A part of an update, one stream's chunk: a few milliseconds at most. Returns the mean loss of the update's
+    /// forecasts when that was its last part.
+    pub fn work(&mut self, progress: f64) -> Option<f64> {
+        if self.read == 0 {
+            self.gradient.fill(0.0);
+            (self.sum, self.count) = (0.0, 0);
+        }
         let mut streams = std::mem::take(&mut self.streams);
-        for stream in &mut streams {
-            let (s, c) = self.read(stream);
-            sum += s;
-            count += c;
-        }
+        let (sum, count) = self.read(&mut streams[self.read]);
         self.streams = streams;
-        if count == 0 {
-            return f64::NAN;
+        self.sum += sum;
+        self.count += count;
+        self.read += 1;
+        if self.read < self.streams.len() {
+            return None;
         }
-        let share = 1.0 / count as f32;
+        self.read = 0;
+        if self.count == 0 {
+            return Some(f64::NAN);
+        }
+        let share = 1.0 / self.count as f32;
         self.gradient.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|g| *g *= share));
         let cosine = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * progress.clamp(0.0, 1.0)));
         let rate = self.settings.learning_rate * (0.02 + 0.98 * cosine);
         self.adam.step(&mut self.network, &self.gradient, rate);
-        sum / count as f64
+        Some(self.sum / self.count as f64)
     }
 
     /// The network as trained so far.
@@ -276,8 +198,20 @@ impl<'a> Training<'a> {
     }
 }
 
+fn shares(lessons: &[Lesson]) -> Vec<f64> {
+    let mut total = 0.0;
+    let shares = lessons.iter().map(|lesson| {
+        // Between one voice per workload and one per bin: a short history repeats itself sooner.
+        total += if lesson.len() >= 2 * CHUNK { (lesson.len() as f64).sqrt() } else { 0.0 };
+        total
+    });
+    let shares: Vec<f64> = shares.collect();
+    assert!(total > 0.0, "no history of at least {} bins", 2 * CHUNK);
+    shares
+}
+
 /// The weighted mean pinball loss over the levels, and its gradient by the quantiles.
-fn pinball(view: &View, truth: f32, weight: f32, quantiles: [f32; 5]) -> (f32, [f32; 5]) {
+pub(super) fn pinball(view: &View, truth: f32, weight: f32, quantiles: [f32; 5]) -> (f32, [f32; 5]) {
     // A forecast below zero requests counts as zero, whatever the network says.
     let floor = (-view.base / view.scale) as f32;
     let (mut sum, mut dq) = (0.0, [0.0; 5]);
@@ -396,30 +330,5 @@ mod tests {
             assert!(after < 0.97 * before, "{core:?}: {before} before training, {after} after");
             assert_eq!(network.save(), trained(core, &lessons).save());
         }
-    }
-
-    #[test]
-    fn a_lesson_knows_nothing_of_later_bins() {
-        let rates = rates(1, 400);
-        let mut changed = rates.clone();
-        changed[250..].fill(1e6);
-        let cut = Lesson::new(GRID, &TARGETS, 0, &rates).until(250);
-        let other = Lesson::new(GRID, &TARGETS, 0, &changed).until(250);
-        // What a lesson's errors are relative to is a mean over the whole history that it was made of, so the weights
-        // alone may differ.
-        assert_eq!((cut.inputs, cut.views), (other.inputs, other.views));
-        assert_eq!(cut.truths, other.truths);
-        assert!(other.truths.iter().any(Option::is_none) && other.truths.iter().any(Option::is_some));
-    }
-
-    #[test]
-    fn a_missing_outcome_teaches_nothing() {
-        let mut rates = rates(1, 200);
-        rates[50..60].fill(f64::NAN);
-        let lesson = Lesson::new(GRID, &TARGETS, 0, &rates);
-        let at = 49 / STRIDE * 2;
-        assert_eq!(lesson.truths[at..at + 2], [None, None]);
-        assert!(lesson.inputs.iter().all(|x| x.is_finite()));
-        assert!(lesson.weights.iter().all(|w| w.is_finite()));
     }
 }

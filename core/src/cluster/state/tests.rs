@@ -273,3 +273,23 @@ proptest! {
         prop_assert!(refused(base, &flipped));
     }
 }
+
+#[test]
+fn state_that_other_weights_made_is_taken_and_no_forecaster_learns_anew() {
+    let mut small = Small::new(20, 150.0);
+    saved(&mut small);
+    small.cluster.checkpoint_lost(&id());
+    let whole = checkpoint(&mut small);
+    let mut network = (**small.cluster.network()).clone();
+    prescale_models::nn::Parameters::visit_mut(&mut network, "", &mut |_, _, values| {
+        values.iter_mut().for_each(|weight| *weight *= 0.9);
+    });
+    let mut other = Cluster::new(ClusterSettings { network: network.into(), ..ClusterSettings::default() });
+    let restored = other.restore(small.now(), &id(), &whole.base.unwrap(), &whole.tail);
+    assert_eq!(restored, Ok(Restored::Whole));
+    // The same comes of a change while it runs.
+    let ensembles = |cluster: &Cluster| cluster.workloads[&id()].forecasts.save().map(|saved| saved.bytes);
+    assert_ne!(ensembles(&small.cluster), ensembles(&other));
+    small.cluster.set_network(other.network());
+    assert_eq!(ensembles(&small.cluster), ensembles(&other));
+}
