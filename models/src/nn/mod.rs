@@ -25,6 +25,8 @@ pub mod products;
 mod random;
 mod real;
 #[cfg(test)]
+mod recurrent_tests;
+#[cfg(test)]
 mod reference;
 mod tcn;
 #[cfg(test)]
