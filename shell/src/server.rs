@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -86,6 +86,11 @@ impl Default for Limits {
 
 /// The largest request head, bytes; a request of ours has under 2 KiB with a projected token.
 const HEAD_BYTES: usize = 16 * 1024;
+
+/// So much of a refused body is taken in and forgotten, as a multiple of the largest that is accepted.
+const DISCARDED_BODIES: usize = 4;
+/// A refused body that pauses for so long is waited for no more: what was announced may never come.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds `address`.
 ///
@@ -217,22 +222,42 @@ async fn answer(
     handler: &impl Handler,
     limits: &Limits,
 ) -> Result<Response, Infallible> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     if let Err(response) = handler.admit(&head) {
+        // Who asks first whether to go on has sent nothing yet, and taking it in would tell them to.
+        if !head.headers.contains_key(hyper::header::EXPECT) {
+            discard(&mut body, limits).await;
+        }
         return Ok(response);
     }
-    let too_large = || {
-        let most = limits.body_bytes;
-        text(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {most} bytes"))
-    };
-    if body.size_hint().lower() > limits.body_bytes as u64 {
-        return Ok(too_large());
+    let whole = Limited::new(&mut body, limits.body_bytes).collect();
+    let whole = tokio::time::timeout(limits.body, whole).await;
+    if matches!(&whole, Ok(Err(error)) if error.is::<LengthLimitError>()) {
+        discard(&mut body, limits).await;
     }
-    let body = tokio::time::timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await;
-    Ok(match body {
+    Ok(match whole {
         Ok(Ok(body)) => handler.handle(Request::from_parts(head, body.to_bytes())).await,
-        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let most = limits.body_bytes;
+            text(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {most} bytes"))
+        }
         Ok(Err(error)) => text(StatusCode::BAD_REQUEST, &format!("the body can't be read: {error}")),
         Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
     })
+}
+
+/// Takes in what remains of a refused body and forgets it, within bounds: while bytes of it lie unread, closing the
+/// connection resets it, and the client may lose the reply that says why (RFC 9112, section 9.6).
+async fn discard(body: &mut Incoming, limits: &Limits) {
+    let most = limits.body_bytes.saturating_mul(DISCARDED_BODIES);
+    let mut taken = 0;
+    let rest = async {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, body.frame()).await {
+            taken += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if taken > most {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(limits.body, rest).await;
 }

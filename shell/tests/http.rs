@@ -86,6 +86,31 @@ async fn bodies_are_bounded_with_and_without_a_stated_length() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_reads_why_it_was_refused() {
+    struct Nobody;
+    impl Handler for Nobody {
+        fn admit(&self, _head: &Parts) -> Result<(), Response> {
+            Err(text(StatusCode::UNAUTHORIZED, "not you"))
+        }
+
+        async fn handle(&self, _request: Request) -> Response {
+            unreachable!("nobody is admitted")
+        }
+    }
+    // More than the sockets' buffers hold: a client that writes before it reads stands in the middle of it when it is refused.
+    const SENT: usize = 24 << 20;
+    let mut request =
+        format!("POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {SENT}\r\n\r\n")
+            .into_bytes();
+    request.resize(request.len() + SENT, 0);
+    let limits = Limits { body_bytes: 8 << 20, ..Limits::default() };
+    let (open, _trigger, _) = start(echo, limits).await;
+    let (closed, _trigger, _) = start(Nobody, limits).await;
+    assert!(raw(open, &request).await.starts_with("HTTP/1.1 413"));
+    assert!(raw(closed, &request).await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
 async fn slow_heads_and_slow_bodies_are_cut_off() {
     let limits =
         Limits { head: Duration::from_millis(50), body: Duration::from_millis(50), ..Limits::default() };
