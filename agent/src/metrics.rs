@@ -2,13 +2,13 @@
 
 mod pods;
 
-use std::fmt;
 use std::sync::Arc;
 
 use prescale_core::wire::{NotMeasurable, PodState};
 use prescale_shell::client::{Failure, Reply};
 use prescale_shell::http::StatusCode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prescale_shell::tls::Distrust;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -33,6 +33,20 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// One of each name.
+    const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Denied,
+        Self::Refused,
+        Self::ServerError,
+        Self::NoReply(Failure::Connect),
+        Self::NoReply(Failure::Tls(Distrust::Handshake)),
+        Self::NoReply(Failure::TimedOut),
+        Self::NoReply(Failure::Broken),
+        Self::NoReply(Failure::TooLarge),
+        Self::NoReply(Failure::Token),
+    ];
+
     /// Of a reply, or none.
     pub fn of(reply: &Result<Reply, Failure>) -> Self {
         match reply {
@@ -64,15 +78,14 @@ impl Outcome {
     }
 }
 
+/// By name: every reason to distrust a certificate is the one outcome `tls`, and must be one series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
-impl EncodeLabelValue for Outcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        EncodeLabelValue::encode(&self.name(), encoder)
-    }
+fn label(outcome: Outcome) -> OutcomeLabel {
+    OutcomeLabel { outcome: outcome.name() }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,8 +109,9 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
+    /// Every label value of a known set at 0: what has not happened yet is no missing series.
     fn default() -> Self {
-        Self {
+        let it = Self {
             reports: Family::default(),
             report_bytes: Counter::default(),
             superseded: Counter::default(),
@@ -110,14 +124,24 @@ impl Default for Metrics {
             polls: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]),
             read_failures: Counter::default(),
             searched: Counter::default(),
+        };
+        for outcome in Outcome::ALL {
+            it.reports.get_or_create(&label(outcome)).inc_by(0);
+            it.watches.get_or_create(&label(outcome)).inc_by(0);
         }
+        for (state, reason) in STATES {
+            if matches!(state, PodState::NotMeasurable(_)) {
+                it.attach_failures.get_or_create(&ReasonLabel { reason }).inc_by(0);
+            }
+        }
+        it
     }
 }
 
 impl Metrics {
     /// A report of `bytes` bytes was sent.
     pub(crate) fn pushed(&self, outcome: Outcome, bytes: usize) {
-        self.reports.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.reports.get_or_create(&label(outcome)).inc();
         self.report_bytes.inc_by(bytes as u64);
     }
 
@@ -128,7 +152,7 @@ impl Metrics {
 
     /// A question for the watch list was answered, or not.
     pub(crate) fn watched(&self, outcome: Outcome) {
-        self.watches.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.watches.get_or_create(&label(outcome)).inc();
     }
 
     /// Attached, at most `lag_seconds` after the pod could have been.
@@ -208,4 +232,29 @@ pub fn registry(shared: &Arc<Shared>) -> Registry {
 pub(crate) fn not_measurable(reason: NotMeasurable) -> &'static str {
     let found = STATES.iter().find(|(state, _)| *state == PodState::NotMeasurable(reason));
     found.map_or("unknown", |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_a_series_from_the_start_and_one_only() {
+        let metrics = Metrics::default();
+        metrics.pushed(Outcome::NoReply(Failure::Tls(Distrust::Handshake)), 1);
+        metrics.pushed(Outcome::NoReply(Failure::Tls(Distrust::Expired)), 1);
+        let mut registry = Registry::default();
+        registry.register("reports", "R", metrics.reports.clone());
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let value = |outcome: &str| {
+            let start = format!("reports_total{{outcome=\"{outcome}\"}} ");
+            let found: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect();
+            assert_eq!(found.len(), 1, "{outcome}: {text}");
+            found[0].to_owned()
+        };
+        assert_eq!(value("tls"), "2");
+        assert_eq!(value("no_token"), "0");
+        assert_eq!(text.matches("reports_total{").count(), Outcome::ALL.len(), "{text}");
+    }
 }
