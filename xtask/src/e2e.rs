@@ -8,12 +8,12 @@ use crate::{cluster, go, images, packages, run};
 /// A second one: what is measured on one node must be on the other too.
 const NODES: u8 = 2;
 /// What the tests drive beside kubectl and helm.
-const PACKAGES: &[&str] = &["curl"];
+const PACKAGES: &[&str] = &["curl", "prometheus"];
 
 /// How thoroughly, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Each test once, those left out that take minutes or a machine to themselves: `scale_in`, `leader_killed`.
+    /// Each test once, and shorter where it takes minutes.
     #[arg(long)]
     quick: bool,
     /// Leave the cluster up, to look at: `cargo xtask cluster --name e2e status`.

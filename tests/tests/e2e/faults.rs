@@ -122,9 +122,11 @@ fn leader_gone(run: &Run, how: &str, name: &str) {
         "{how}: {replicas} replicas {took:.2} s later, then {more} {later:.2} s after the next rise; Lease {holders:?}"
     ));
     assert!(took < TAKE_OVER, "writes must resume within {TAKE_OVER} s");
-    assert_eq!(writers.len(), 2, "one after the other, and never again the first: {writers:?}");
-    assert_eq!(writers.first(), holders.first(), "the first to write held the Lease: {holders:?}");
-    assert_eq!(writers.last(), holders.last(), "and so did the last");
+    assert!(writers.len() > 1, "only {writers:?} wrote");
+    // Whoever wrote held the Lease, in this order: one that has lost it and writes all the same stands out.
+    let mut turns = holders.iter();
+    let held = writers.iter().all(|writer| turns.any(|holder| holder == writer));
+    assert!(held, "{writers:?} wrote, Lease {holders:?}");
     prescale::ready();
 }
 

@@ -16,6 +16,7 @@ mod forward;
 mod install;
 mod kubectl;
 mod prescale;
+mod prometheus;
 mod reaction;
 mod scale_in;
 
@@ -53,11 +54,9 @@ const fn case(name: &'static str, run: fn(&Run)) -> Case {
 }
 
 const FIRST: Case = case("install", install::as_a_user);
-/// Left out of `--quick` unless they are named: the one waits for six minutes, the other needs an API server that answers
-/// within two seconds, which one on two cores under others' load does not.
-const NOT_QUICK: [&str; 2] = ["scale_in", "leader_killed"];
-/// From the start, beside those that follow.
-const BESIDE: [Case; 1] = [case("scale_in", scale_in::after_the_warm_up)];
+/// From the start, beside those that follow: they wait for minutes, for little load.
+const BESIDE: [Case; 2] =
+    [case("scale_in", scale_in::after_the_warm_up), case("prometheus", prometheus::scrapes_everything)];
 const CALM: [Case; 10] = [
     case("notes", install::the_notes_commands_work),
     case("helm_test", install::helm_test),
@@ -83,10 +82,8 @@ const LAST: Case = case("uninstall", floor::is_given_back_by_the_uninstall);
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let quick = std::env::var_os("PRESCALE_E2E_QUICK").is_some();
-    let wanted = |case: &Case| match filters.as_slice() {
-        [] => !quick || !NOT_QUICK.contains(&case.name),
-        words => words.iter().any(|word| case.name.contains(word.as_str())),
-    };
+    let wanted =
+        |case: &Case| filters.is_empty() || filters.iter().any(|word| case.name.contains(word.as_str()));
     let (mut passed, mut failed) = (0, 0);
     let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
     let installed = run(FIRST, quick);

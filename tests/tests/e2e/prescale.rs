@@ -61,6 +61,11 @@ fn flags() -> &'static str {
     })
 }
 
+/// Whether the aggregator speaks TLS.
+pub fn encrypted() -> bool {
+    flags().contains("--tls-cert")
+}
+
 /// What an aggregator's page and API answer, by a port-forward: the way that NOTES.txt shows.
 fn page(pod: &str, path: &str) -> Result<String, String> {
     // The page has a listener of its own where it needs no token.
