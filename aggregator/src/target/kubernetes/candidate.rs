@@ -1,4 +1,4 @@
-//! Holds the Lease: looks at it every [`PERIOD`], renews it while it is ours, gives it back at the end.
+//! Holds the Lease: looks at it as often as the [`Election`] says, renews it while it is ours, gives it back at the end.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::lease::{Election, LASTS, Move, PERIOD, Record};
 use super::shared::{Shared, short};
@@ -19,16 +19,15 @@ pub(super) const LEASE: &str = "prescale-aggregator";
 pub(super) async fn run(shared: Arc<Shared>) {
     let api: Api<Lease> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let mut election = Election::new(shared.name.clone());
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        period.tick().await;
+        let begin = Instant::now();
         let result = match tokio::time::timeout(PERIOD, look(&shared, &api, &mut election)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(short(&error)),
             Err(_) => Err(format!("no answer within {} s", PERIOD.as_secs())),
         };
         report(&shared, &election, result);
+        tokio::time::sleep_until(begin + election.pause(begin)).await;
     }
 }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a Lease lasts after its renewal. A standby takes over after this and one look: with [`PERIOD`] 8 s at most,
-/// so that writes resume within 10 s of a leader's death.
+/// How long a Lease lasts after its renewal. A standby sees the last one within [`LOOK`] and takes over when this is
+/// over: 7 s at most, so that writes resume within 10 s of a leader's death.
 pub(super) const LASTS: Duration = Duration::from_secs(6);
-/// Between two renewals or looks: three fit into a Lease, so that one lost renewal costs nothing.
+/// Between two renewals: three fit into a Lease, so that one lost renewal costs nothing.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
+/// Between two looks of a standby, which reads one object: how late it may see that the leader has renewed.
+const LOOK: Duration = Duration::from_secs(1);
 /// A leader stops so long before others may take over. Clocks of two machines differ in rate by far less than this over
 /// [`LASTS`].
 const MARGIN: Duration = Duration::from_secs(1);
@@ -77,6 +79,18 @@ impl Election {
         self.until = Some(sent + LASTS - MARGIN);
     }
 
+    /// How long after a look at `now` to wait for the next. A standby does not sleep past the Lease's end.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        match (self.until, &self.seen) {
+            (None, Some((_, since))) => {
+                let left = LASTS.saturating_sub(now.saturating_duration_since(*since));
+                // Over already, and not ours all the same: somebody was faster, or the server has refused.
+                if left.is_zero() { LOOK } else { left.min(LOOK) }
+            }
+            _ => PERIOD,
+        }
+    }
+
     /// Until when we may write; `None`: we may not.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
@@ -118,8 +132,29 @@ mod tests {
             now += PERIOD;
         }
         assert_eq!(it.look(now, record("a", 9)), take(9, true));
-        assert!(now - last < Duration::from_secs(10), "writes must resume within 10 s");
         assert_eq!(it.look(now, record("", 10)), take(10, true), "given back: at once");
+    }
+
+    #[test]
+    fn a_standby_takes_over_seven_seconds_after_the_last_renewal_at_the_latest() {
+        for phase in 0..100 {
+            let start = Instant::now();
+            // The leader renews for the last time at `renewed` and dies.
+            let renewed = start + LOOK * phase / 50;
+            let (mut it, mut now) = (Election::new("b".into()), start);
+            loop {
+                let version = u32::from(now >= renewed);
+                if it.look(now, record("a", version)) != Move::Wait {
+                    break;
+                }
+                now += it.pause(now);
+            }
+            assert!(now >= renewed + LASTS, "{phase}: too early, after {:?}", now - renewed);
+            assert!(now <= renewed + LASTS + LOOK, "{phase}: after {:?}", now - renewed);
+            assert_eq!(it.pause(now), LOOK, "not ours until it is written");
+            it.took(now);
+            assert_eq!(it.pause(now), PERIOD);
+        }
     }
 
     #[test]
