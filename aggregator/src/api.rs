@@ -172,6 +172,7 @@ impl Api {
                 let id = WorkloadId { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
                 self.workload(id, &request).await
             }
+            ["api", "v1", "models"] => self.models().await,
             ["api", "v1", "comparison"] => self.comparison.answer(),
             _ => not_found(),
         }
@@ -208,6 +209,13 @@ impl Api {
             reason: health.down.map(|(_, reason)| reason),
         };
         serialized(&Workloads { list, target })
+    }
+
+    async fn models(&self) -> Response {
+        match self.ingest.control.ask(Ask::Models).await {
+            Ok(models) => serialized(&models),
+            Err(Overloaded) => overloaded(),
+        }
     }
 
     async fn workload(&self, id: WorkloadId, request: &Request) -> Response {

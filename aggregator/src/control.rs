@@ -47,6 +47,8 @@ pub enum Ask {
     List(oneshot::Sender<view::List>),
     /// One workload in full.
     Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
+    /// Every model, and how it does.
+    Models(oneshot::Sender<Box<view::Models>>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -331,6 +333,9 @@ impl Loop {
             }
             Ask::Workload(id, reply) => {
                 let _ = reply.send(cluster.view(now, &id).map(Box::new));
+            }
+            Ask::Models(reply) => {
+                let _ = reply.send(Box::new(cluster.models(now)));
             }
             Ask::Scrape(reply) => {
                 let list = cluster.list(now);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use prescale_models::Choice;
 use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
 
@@ -74,6 +75,10 @@ pub struct Flags {
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    /// Which models forecast every workload, by name; GET /api/v1/models lists all. Forecasters that were saved with
+    /// others learn anew from the saved history
+    #[arg(long, value_name = "NAME,…", value_parser = choice, default_value_t = Choice::default())]
+    pub models: Choice,
     /// Demo only: the finished runs (JSON) that the page compares at the end; may appear later
     #[arg(long, value_name = "FILE")]
     pub comparison: Option<PathBuf>,
@@ -120,6 +125,10 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+fn choice(text: &str) -> Result<Choice, String> {
+    Choice::of(text.split(',').map(str::trim)).map_err(|unfit| unfit.to_string())
 }
 
 fn account(text: &str) -> Result<String, String> {

@@ -89,8 +89,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let address = listener.local_addr().context("can't tell where it listens")?;
 
-    let mut cluster =
-        Cluster::new(ClusterSettings { clock_speed: clock.speed(), ..ClusterSettings::default() });
+    let mut cluster = Cluster::new(ClusterSettings {
+        clock_speed: clock.speed(),
+        models: flags.models,
+        ..ClusterSettings::default()
+    });
     if let Some(path) = &flags.history {
         import(&mut cluster, &clock, path, &shutdown)
             .with_context(|| format!("--history {}", path.display()))?;

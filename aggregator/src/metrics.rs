@@ -1,7 +1,9 @@
-//! Every metric of the aggregator by name: its own work here, the workloads' state in `metrics/workloads.rs`.
+//! Every metric of the aggregator by name: its own work here, the workloads' state in `metrics/workloads.rs`,
+//! how their forecasts have done in `metrics/scores.rs`.
 //!
 //! Labels are enums, nodes or workloads, never text from outside: the number of series is bounded by the cluster.
 
+mod scores;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,9 @@
 //! its writes. A tick closes seconds, shows them to the ensembles, plans, has the plan checked, and logs.
 
 mod forecasts;
+mod models;
 mod moments;
+mod scores;
 mod shadow;
 mod show;
 mod starts;
@@ -21,6 +23,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use prescale_models::Choice;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
 use prescale_models::neural::{Network, shipped};
 
@@ -52,6 +55,8 @@ pub struct ClusterSettings {
     pub merge: MergeSettings,
     /// The network of every workload's head.
     pub network: Arc<Network<f32>>,
+    /// Which models forecast.
+    pub models: Choice,
 }
 
 impl Default for ClusterSettings {
@@ -62,6 +67,7 @@ impl Default for ClusterSettings {
             rules: Rules::default(),
             merge: MergeSettings::default(),
             network: shipped(),
+            models: Choice::default(),
         }
     }
 }
@@ -300,6 +306,12 @@ impl Cluster {
     pub fn view(&self, now: Now, id: &WorkloadId) -> Option<view::Workload> {
         let totals = self.merge.totals(id).unwrap_or_default();
         self.workloads.get(id)?.view(now, id, &totals, &self.settings, true)
+    }
+
+    /// Every model, and how it does over all workloads.
+    pub fn models(&self, now: Now) -> view::Models {
+        let forecasts = self.workloads.values().map(|tracked| &tracked.forecasts);
+        models::models(now, forecasts, &self.settings.models, &self.settings.network)
     }
 
     /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.

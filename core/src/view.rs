@@ -3,10 +3,15 @@
 //! Units are in the names; times are `*_unix_ms` of the caller's wall clock, lengths seconds of the caller's clock,
 //! latencies seconds of the kernel's clock, rates per second of the kernel's clock. `null` means "not known", never 0.
 
+mod models;
+mod scores;
+
 use serde::Serialize;
 
 use crate::merge::Latency;
 use crate::world::{Mode, PodPhase};
+pub use models::{Model, ModelGrid, Models};
+pub use scores::{ModelScore, Score};
 
 /// `/api/v1/workloads`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -99,6 +104,8 @@ pub struct Workload {
     pub forecast: Option<Forecast>,
     /// Who says so: each expert's share, per target. Empty before the first forecast was scored.
     pub weights: Vec<Weights>,
+    /// How the forecasts have done, per target.
+    pub scores: Vec<Score>,
     /// Where the network stands that may take part beside the experts, per grid that has one.
     pub heads: Vec<Head>,
     /// The newest plan; `null` before the first.

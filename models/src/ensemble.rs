@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::choice::Choice;
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
 use crate::forecast::{Forecast, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
 use crate::neural::{Network, shipped};
 use crate::scale::LocalScale;
+use crate::score::{ExpertScore, Score};
 use crate::state::{self, Loader, Saver, State, Unreadable};
 use crate::track::{MAX_EXPERTS, Origin, Track};
 use crate::window::Window;
@@ -46,19 +48,6 @@ pub struct Weight {
     pub weight: f64,
     /// A sleeping expert has no share.
     pub awake: bool,
-}
-
-/// How one target's forecasts have done.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Score {
-    /// What is forecast.
-    pub target: Target,
-    /// Forecasts settled against a measured outcome.
-    pub settled: u64,
-    /// Of them, how many were at or below the quantile, per level.
-    pub covered: [u64; 5],
-    /// Mean pinball loss of the ensemble over the levels, with the weights' memory, in the series' unit.
-    pub loss: f64,
 }
 
 /// Forecasters of one series, combined per target and quantile. Deterministic, online; its memory doesn't grow.
@@ -137,11 +126,15 @@ impl Ensemble {
         Self::cluster_with(grid, targets, shipped())
     }
 
-    /// The same with another network as its head. Grids finer than a minute have none: with one, FORECAST.md's three
-    /// traces of 10 s scored 0.786 instead of 0.787, for half as much memory again.
+    /// The same with another network as its head.
     pub fn cluster_with(grid: Grid, targets: &[Target], network: Arc<Network<f32>>) -> Self {
-        let mut ensemble = Self::headless(grid, targets);
-        if grid.step_seconds >= 60 {
+        Self::chosen(grid, targets, &Choice::default(), network)
+    }
+
+    /// The same of other models; `network` is the head where the choice has one on this grid.
+    pub fn chosen(grid: Grid, targets: &[Target], choice: &Choice, network: Arc<Network<f32>>) -> Self {
+        let mut ensemble = Self::experts_of(grid, targets, choice);
+        if choice.head(grid) {
             ensemble.head = Some(Head::new(network, grid, targets));
             ensemble.tracks.iter_mut().for_each(Track::add_head);
         }
@@ -159,20 +152,22 @@ impl Ensemble {
         }
     }
 
-    /// The aggregator's experts alone. Beside the regression the last value and the line through the last two minutes
-    /// only cost: without them 0.467 instead of 0.469. On grids of seconds the regression gains nothing.
+    /// The aggregator's experts alone.
     pub fn headless(grid: Grid, targets: &[Target]) -> Self {
-        let mut experts = seasonal(grid);
-        if grid.step_seconds >= 60 {
-            experts.push((ModelKind::RlsAr, 0.1));
-        }
+        Self::experts_of(grid, targets, &Choice::default())
+    }
+
+    fn experts_of(grid: Grid, targets: &[Target], choice: &Choice) -> Self {
+        let experts = choice.experts(grid);
         Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts })
     }
 
     /// The light ensemble that an agent runs, a few microseconds a bin.
     pub fn node(grid: Grid, targets: &[Target]) -> Self {
         let mut experts = vec![(ModelKind::LastValue, 0.15), (ModelKind::LinearTwoMinutes, 0.05)];
-        experts.extend(seasonal(grid));
+        let chosen = Choice::default().experts(grid);
+        // The regression is too dear for an agent.
+        experts.extend(chosen.into_iter().filter(|(kind, _)| *kind != ModelKind::RlsAr));
         Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts })
     }
 
@@ -290,11 +285,16 @@ impl Ensemble {
         self.tracks.iter().filter_map(|track| Some((track.target(), track.head_shares()?)))
     }
 
-    /// Mean pinball loss over the levels, with the weights' memory, of each expert for each target.
-    pub fn expert_losses(&self) -> impl Iterator<Item = (Target, ModelKind, f64)> + '_ {
+    /// How each expert's forecasts have done, target by target.
+    pub fn expert_scores(&self) -> impl Iterator<Item = ExpertScore> + '_ {
         self.tracks.iter().flat_map(|track| {
-            let losses = track.expert_losses();
-            self.experts.iter().zip(losses).map(|(expert, loss)| (track.target(), expert.kind(), loss))
+            self.experts.iter().zip(track.records()).map(|(expert, record)| ExpertScore {
+                target: track.target(),
+                model: expert.kind(),
+                settled: record.settled.into(),
+                covered: record.covered.into(),
+                loss: record.loss.into(),
+            })
         })
     }
 
@@ -380,18 +380,4 @@ impl Ensemble {
             point.1 = track.forecast(origin, points);
         }
     }
-}
-
-/// What every ensemble has. The weights are those to start from: the smoothers are rarely far off.
-fn seasonal(grid: Grid) -> Vec<(ModelKind, f64)> {
-    let mut experts = vec![
-        (ModelKind::TunedSmoothing, 0.4),
-        (ModelKind::HoltWinters, 0.4),
-        (ModelKind::HourlyHoltWinters, 0.1),
-    ];
-    // Within the few minutes that a grid of seconds looks ahead, a week's shape hardly moves.
-    if grid.step_seconds >= 60 {
-        experts.push((ModelKind::WeeklyHoltWinters, 0.1));
-    }
-    experts
 }

@@ -6,6 +6,8 @@
 mod admission;
 pub mod anomaly;
 pub mod arima;
+pub mod catalogue;
+pub mod choice;
 pub mod combiner;
 pub mod ensemble;
 pub mod expert;
@@ -21,6 +23,7 @@ pub mod prophet;
 pub mod residual;
 pub mod rls;
 pub mod scale;
+mod score;
 pub mod season;
 pub mod state;
 mod track;
@@ -29,8 +32,10 @@ pub mod trees;
 pub mod window;
 
 pub use admission::Verdict;
-pub use ensemble::{Ensemble, EnsembleSettings, Score, Weight};
+pub use choice::Choice;
+pub use ensemble::{Ensemble, EnsembleSettings, Weight};
 pub use expert::{Bin, Expert, ModelKind};
 pub use forecast::{Forecast, Grid, LEVELS, Level, NotFinite, Quantiles, Target};
 pub use head::HeadState;
+pub use score::{ExpertScore, Score};
 pub use state::Unreadable;

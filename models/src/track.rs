@@ -1,11 +1,11 @@
 //! One target of an ensemble: residual quantiles, weights, tracking, and the forecasts that are not yet due.
 
 use crate::combiner::Combiner;
-use crate::ensemble::Score;
 use crate::expert::VALUE_LIMIT;
 use crate::forecast::{LEVELS, Level, Quantiles, Target};
 use crate::mixture::Mixture;
 use crate::residual::Residuals;
+use crate::score::{Errors, MeanErrors, Record, Score};
 use crate::state::state;
 use crate::tracking::Tracker;
 use crate::window::{Outcome, Window};
@@ -56,14 +56,14 @@ pub(crate) struct Track {
     pending: Box<[Pending]>,
     /// The experts' points beside them, row by row.
     points: Box<[f32]>,
-    expert_losses: Box<[Mean]>,
+    records: Box<[Record]>,
     /// What the head makes of it, if there is one.
     mixture: Option<Box<Mixture>>,
-    loss: Mean,
+    errors: MeanErrors,
     settled: u32,
     covered: [u32; 5],
 }
-state!(Track { residuals, combiner, trackers, pending, points, expert_losses, loss, settled, covered }
+state!(Track { residuals, combiner, trackers, pending, points, records, errors, settled, covered }
     given { mixture }
     fixed { target, stride });
 
@@ -96,21 +96,6 @@ struct Pending {
 }
 state!(Pending { origin, awake, scale, tracked });
 
-/// A mean with the weights' memory; a plain one at first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    value: f32,
-    weight: f32,
-}
-state!(Mean { value, weight });
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.weight = self.weight * (1.0 - 1.0 / MEMORY as f32) + 1.0;
-        self.value += (value as f32 - self.value) / self.weight;
-    }
-}
-
 impl Track {
     pub(crate) fn new(target: Target, prior: &[f64]) -> Self {
         let stride = stride(target);
@@ -127,9 +112,9 @@ impl Track {
             trackers: [Tracker::default(); 5],
             pending: vec![empty; rows].into(),
             points: vec![0.0; rows * prior.len()].into(),
-            expert_losses: vec![Mean::default(); prior.len()].into(),
+            records: vec![Record::default(); prior.len()].into(),
             mixture: None,
-            loss: Mean::default(),
+            errors: MeanErrors::default(),
             settled: 0,
             covered: [0; 5],
         }
@@ -260,7 +245,7 @@ impl Track {
         let without = loss_of(&alone);
         let with = self.mixture.as_mut().and_then(|mixture| mixture.settle(truth, row, alone));
         // Where the ensemble was never wrong there is nothing to gain.
-        let usual = f64::from(self.loss.value).max(f64::MIN_POSITIVE);
+        let usual = f64::from(self.errors.of.issued).max(f64::MIN_POSITIVE);
         let gain = with.map(|with| if without == with { 0.0 } else { (without - with) / usual });
         let issued = match &self.mixture {
             Some(mixture) if pending.awake & HEADED > 0 => mixture.issued(row),
@@ -276,13 +261,24 @@ impl Track {
             }
             self.covered[l] += u32::from(truth <= issued[l]);
         }
-        self.loss.add(loss_of(&issued));
+        // What the last value would have lost is known only where there was one.
+        if let Outcome::Known(last) | Outcome::AtLeast(last) = window.get(origin) {
+            self.errors.add(&Errors {
+                issued: loss_of(&issued) as f32,
+                without_head: without as f32,
+                with_head: with.unwrap_or(without) as f32,
+                last_value: loss_of(&[last as f32; 5]) as f32,
+                median: (truth - f64::from(issued[Level::P50 as usize])).abs() as f32,
+                last_value_point: (truth - last).abs() as f32,
+            });
+        }
         self.settled += 1;
         for (i, residuals) in self.residuals.iter_mut().enumerate() {
             if pending.awake >> i & 1 == 1 {
-                let all: f64 =
-                    (0..5).map(|l| pinball(truth, quantile(points[i], scale, residuals, l), LEVELS[l])).sum();
-                self.expert_losses[i].add(all / 5.0);
+                let quantiles: [f64; 5] = std::array::from_fn(|l| quantile(points[i], scale, residuals, l));
+                let all: f64 = quantiles.iter().zip(LEVELS).map(|(q, level)| pinball(truth, *q, level)).sum();
+                let covered = truth as f32 <= quantiles[Level::P95 as usize] as f32;
+                self.records[i].add(all / 5.0, covered);
                 residuals.add((truth - f64::from(points[i])) / scale);
             }
         }
@@ -301,17 +297,23 @@ impl Track {
 
     /// How its forecasts have done.
     pub(crate) fn score(&self) -> Score {
+        let errors = self.errors.of;
         Score {
             target: self.target,
             settled: u64::from(self.settled),
             covered: self.covered.map(u64::from),
-            loss: f64::from(self.loss.value),
+            loss: errors.issued.into(),
+            loss_without_head: errors.without_head.into(),
+            loss_with_head: self.mixture.as_ref().map(|_| errors.with_head.into()),
+            loss_of_last_value: errors.last_value.into(),
+            error: errors.median.into(),
+            error_of_last_value: errors.last_value_point.into(),
         }
     }
 
-    /// Each expert's mean pinball loss over the levels, with the weights' memory.
-    pub(crate) fn expert_losses(&self) -> impl Iterator<Item = f64> + '_ {
-        self.expert_losses.iter().map(|loss| f64::from(loss.value))
+    /// How each expert's have done.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// The head's share of the mixture per level, if there is a head.
@@ -322,7 +324,7 @@ impl Track {
     /// Bytes that it holds, itself included.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
-            + self.residuals.len() * (size_of::<Residuals>() + size_of::<Mean>())
+            + self.residuals.len() * (size_of::<Residuals>() + size_of::<Record>())
             + self.combiner.heap_bytes()
             + self.mixture.as_ref().map_or(0, |mixture| size_of::<Mixture>() + mixture.heap_bytes())
             + self.pending.len() * size_of::<Pending>()

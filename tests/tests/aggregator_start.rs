@@ -51,10 +51,16 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let target = ["--target", "local=127.0.0.1:1"];
-    let cases: [(&[&str], i32, &[&str]); 12] = [
+    let cases: [(&[&str], i32, &[&str]); 14] = [
         (&[], 2, &["--target"]),
         (&["--target", "cluster=x"], 2, &["cluster=x", "want kubernetes or local=HOST:PORT"]),
         (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
+        (
+            &[&target[..], &["--models", "tuned_smoothing,profet"]].concat(),
+            2,
+            &["--models", "\"profet\" is no model", "holt_winters_week, ", ", prophet, ", ", gru"],
+        ),
+        (&[&target[..], &["--models", "gru"]].concat(), 2, &["tuned_smoothing must be among"]),
         (&[&target[..], &["--listen", "0.0.0.0:0"]].concat(), 1, &["--token-file"]),
         (&[&target[..], &["--token-file", &empty]].concat(), 1, &[&empty, "the token is empty"]),
         (

@@ -8,6 +8,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
+use super::scores;
+
 /// What the last scrape asked for.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -21,12 +23,14 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub(super) struct Workloads(Mutex<Arc<Snapshot>>);
 
-type Labels<'a> = Vec<(&'static str, std::borrow::Cow<'a, str>)>;
+pub(super) type Labels<'a> = Vec<(&'static str, std::borrow::Cow<'a, str>)>;
 /// Of exemplars, which these counters don't have.
 type NoLabels = Vec<(String, String)>;
 type One = fn(&view::Workload) -> Option<f64>;
 /// Adds each further label set with its value.
-type Many = for<'a> fn(&'a view::Workload, &mut dyn FnMut(Labels<'a>, f64));
+pub(super) type Many = for<'a> fn(&'a view::Workload, &mut dyn FnMut(Labels<'a>, f64));
+/// The same of counters.
+pub(super) type ManyCounts = for<'a> fn(&'a view::Workload, &mut dyn FnMut(Labels<'a>, u64));
 
 /// Gauges with the labels namespace and workload; left out while the value is not known.
 const GAUGES: &[(&str, &str, One)] = &[
@@ -204,7 +208,7 @@ const NODES: &[(&str, &str, OfNode)] = &[
     }),
 ];
 
-fn flag(on: bool) -> f64 {
+pub(super) fn flag(on: bool) -> f64 {
     f64::from(u8::from(on))
 }
 
@@ -229,7 +233,7 @@ impl Collector for Workloads {
                 }
             }
         }
-        for (name, help, values) in FAMILIES {
+        for (name, help, values) in FAMILIES.iter().chain(scores::FAMILIES) {
             let mut metric = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
             for workload in &snapshot.workloads {
                 let mut result = Ok(());
@@ -249,6 +253,22 @@ impl Collector for Workloads {
             for workload in &snapshot.workloads {
                 let value = count(&workload.totals);
                 metric.encode_family(&names(workload))?.encode_counter::<NoLabels, _, f64>(&value, None)?;
+            }
+        }
+        for (name, help, counts) in scores::COUNTERS {
+            let mut metric =
+                encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Counter)?;
+            for workload in &snapshot.workloads {
+                let mut result = Ok(());
+                counts(workload, &mut |further, count| {
+                    let mut labels = names(workload);
+                    labels.extend(further);
+                    let written = metric
+                        .encode_family(&labels)
+                        .and_then(|mut family| family.encode_counter::<NoLabels, _, f64>(&count, None));
+                    result = result.and(written);
+                });
+                result?;
             }
         }
         for (name, help, value) in NODES {

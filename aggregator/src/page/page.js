@@ -3,7 +3,7 @@
 import { clockText, short } from "./chart.js";
 import { drawCharts } from "./charts.js";
 import { drawComparison } from "./comparison.js";
-import { drawAgents, drawDecisions, drawHeadline, drawPods, drawWeights, drawWhy, lengthText } from "./panels.js";
+import { drawAgents, drawDecisions, drawHeadline, drawPods, drawScores, drawWeights, drawWhy, lengthText } from "./panels.js";
 
 const ASK_EVERY_MS = 1000;
 // Longer than a slow answer, shorter than a person's patience.
@@ -95,6 +95,7 @@ function draw() {
     drawWhy(byId("why"), detail);
     drawDecisions(byId("decisions"), detail);
     drawWeights(byId("weights"), detail);
+    drawScores(byId("scores"), detail);
     drawPods(byId("pods"), detail);
     drawAgents(byId("agents"), state.list);
   }

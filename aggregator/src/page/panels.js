@@ -70,23 +70,25 @@ export function drawDecisions(parent, detail) {
 const WEIGHT_COLUMNS = 4;
 
 /** A few of the targets: the one that is planned for first, then spread over how far ahead. */
-function chosenWeights(detail) {
+function chosenTargets(detail, rows) {
   const planned = (w) => w.max_over && w.horizon_seconds === detail.plan?.horizon_seconds;
-  const ahead = detail.weights.filter((w) => !w.max_over).sort((a, b) => a.horizon_seconds - b.horizon_seconds);
+  const ahead = rows.filter((w) => !w.max_over).sort((a, b) => a.horizon_seconds - b.horizon_seconds);
   const room = WEIGHT_COLUMNS - 1;
   const spread = ahead.length <= room ? ahead : Array.from({ length: room }, (_, i) => ahead[Math.round((i * (ahead.length - 1)) / (room - 1))]);
-  return [...detail.weights.filter(planned).slice(0, 1), ...spread];
+  return [...rows.filter(planned).slice(0, 1), ...spread];
 }
+
+const targetText = (w) => `${w.max_over ? "max " : ""}${lengthText(w.horizon_seconds)}`;
 
 /** Weights of the experts per horizon, as bars and as numbers. */
 export function drawWeights(parent, detail) {
-  const weights = chosenWeights(detail);
+  const weights = chosenTargets(detail, detail.weights);
   if (weights.length === 0) {
     replace(parent, element("p", { class: "quiet" }, "No forecast has been scored yet."));
     return;
   }
   const names = [...new Set(weights.flatMap((w) => w.models.map((m) => m.name)))];
-  const head = ["Expert", ...weights.map((w) => `${w.max_over ? "max " : ""}${lengthText(w.horizon_seconds)}`)];
+  const head = ["Expert", ...weights.map(targetText)];
   const rows = names.map((name) => [name.replaceAll("_", " "), ...weights.map((w) => {
     const model = w.models.find((m) => m.name === name);
     if (!model) return "–";
@@ -97,6 +99,25 @@ export function drawWeights(parent, detail) {
     return element("span", {}, `${Math.round(model.weight * 100)} %`, bar);
   })]);
   replace(parent, tableOf("Each expert's share of the forecast's median, by how far ahead", head, rows));
+}
+
+/** What the forecasts have lost beside the last value, and how often their upper quantile held. */
+export function drawScores(parent, detail) {
+  const scores = chosenTargets(detail, detail.scores);
+  if (scores.every((s) => s.settled === 0)) {
+    replace(parent, element("p", { class: "quiet" }, "No forecast has come due yet."));
+    return;
+  }
+  const ratio = (v) => (known(v) ? v.toFixed(2) : "–");
+  const share = (v) => (known(v) ? `${Math.round(v * 100)} %` : "–");
+  const names = [...new Set(scores.flatMap((s) => s.models.map((m) => m.name)))];
+  const rows = [
+    ["issued", ...scores.map((s) => ratio(s.loss_ratio))],
+    ...names.map((name) => [name.replaceAll("_", " "), ...scores.map((s) => ratio(s.models.find((m) => m.name === name)?.loss_ratio))]),
+    ["95 % held", ...scores.map((s) => share(s.q95_coverage))],
+    ["10–90 % held", ...scores.map((s) => share(s.band_coverage))],
+  ];
+  replace(parent, tableOf("Loss in those of the last value (below 1 is better), and outcomes within the quantiles", ["Forecast", ...scores.map(targetText)], rows));
 }
 
 const PHASES = { starting: "◔ starting", ready: "● ready", terminating: "◌ leaving" };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prescale_models::neural::Network;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::{Bin, Ensemble, Forecast, Grid, Level, Target, Unreadable};
+use prescale_models::{Bin, Choice, Ensemble, Forecast, Grid, Level, Target, Unreadable};
 
 use super::state::SavedEnsemble;
 use crate::plan::Upper;
@@ -29,6 +29,7 @@ const RETRAIN_BINS: i64 = 2 * 1440;
 
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
+    choice: Choice,
     /// The heads'.
     network: Arc<Network<f32>>,
     fast: Side,
@@ -42,7 +43,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(resolution: Resolution, network: &Arc<Network<f32>>) -> Self {
+    fn new(resolution: Resolution, choice: &Choice, network: &Arc<Network<f32>>) -> Self {
         let grid = Grid { step_seconds: resolution.step_seconds() };
         let max_over =
             |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
@@ -53,7 +54,7 @@ impl Side {
             }
             _ => max_over(&FAST_STEPS),
         };
-        let ensemble = Ensemble::cluster_with(grid, &targets, Arc::clone(network));
+        let ensemble = Ensemble::chosen(grid, &targets, choice, Arc::clone(network));
         Self { resolution, ensemble, seen: None }
     }
 
@@ -95,10 +96,11 @@ impl Side {
 }
 
 impl Forecasts {
-    pub(super) fn new(network: &Arc<Network<f32>>) -> Self {
-        let side = |resolution| Side::new(resolution, network);
+    /// New ones of these models, this network as their heads'.
+    pub(super) fn new(choice: &Choice, network: &Arc<Network<f32>>) -> Self {
+        let side = |resolution| Side::new(resolution, choice, network);
         let (fast, slow) = (side(Resolution::TenSeconds), side(Resolution::Minute));
-        Self { network: Arc::clone(network), fast, slow }
+        Self { choice: choice.clone(), network: Arc::clone(network), fast, slow }
     }
 
     /// Gives the heads another network.
@@ -113,21 +115,23 @@ impl Forecasts {
         [&self.fast, &self.slow].map(|side| SavedEnsemble { seen: side.seen, bytes: side.ensemble.save() })
     }
 
-    /// What [`Forecasts::save`] saved.
+    /// What [`Forecasts::save`] saved of the same models.
     pub(super) fn restored(
         saved: &[SavedEnsemble; 2],
+        choice: &Choice,
         network: &Arc<Network<f32>>,
     ) -> Result<Self, Unreadable> {
-        let Self { network, fast, slow } = Self::new(network);
+        let Self { choice, network, fast, slow } = Self::new(choice, network);
         let restore = |side: Side, saved: &SavedEnsemble| {
             Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
         };
-        Ok(Self { network, fast: restore(fast, &saved[0])?, slow: restore(slow, &saved[1])? })
+        let (fast, slow) = (restore(fast, &saved[0])?, restore(slow, &saved[1])?);
+        Ok(Self { choice, network, fast, slow })
     }
 
     /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
-    pub(super) fn retrained(series: &Series, network: &Arc<Network<f32>>) -> Self {
-        let mut it = Self::new(network);
+    pub(super) fn retrained(series: &Series, choice: &Choice, network: &Arc<Network<f32>>) -> Self {
+        let mut it = Self::new(choice, network);
         for side in [&mut it.fast, &mut it.slow] {
             let newest = series.points(side.resolution).last().map(|point| point.index);
             let first = newest.map_or(i64::MIN, |newest| newest.saturating_sub(RETRAIN_BINS));
@@ -147,7 +151,7 @@ impl Forecasts {
     /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
     /// to it: bins between its points would be free of noise, and teach a certainty that there is none.
     pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
-        *self = Self::new(&self.network);
+        *self = Self::new(&self.choice, &self.network);
         let spacing = typical_spacing(history);
         for side in [&mut self.fast, &mut self.slow] {
             let step = i64::from(side.resolution.step_seconds());

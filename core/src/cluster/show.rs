@@ -4,6 +4,7 @@ use prescale_models::{Forecast, LEVELS, Target};
 
 use super::ClusterSettings;
 use super::moments::BINS;
+use super::scores::scores;
 use super::tracked::{Tracked, count, ready};
 use crate::counters::StatusClass;
 use crate::merge::{PodLoad, Totals};
@@ -60,6 +61,7 @@ impl Tracked {
             timeline: if past { self.timeline(now) } else { Vec::new() },
             forecast: self.forecast_view(),
             weights: self.weights_view(),
+            scores: scores(&self.forecasts),
             heads: self.heads_view(),
             plan: self.plan.as_ref().map(|(at, plan)| plan_view(at.0, plan, settings)),
             decisions: if past { self.log.iter().map(decision_view).collect() } else { Vec::new() },

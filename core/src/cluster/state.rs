@@ -209,10 +209,11 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (forecasts, restored) = match Forecasts::restored(&base.ensembles, &settings.network) {
+        let (models, network) = (&settings.models, &settings.network);
+        let (forecasts, restored) = match Forecasts::restored(&base.ensembles, models, network) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {
-                (Forecasts::retrained(&new.series, &settings.network), Restored::Retrained)
+                (Forecasts::retrained(&new.series, models, network), Restored::Retrained)
             }
             Err(prescale_models::Unreadable::Broken) => return Err(Unreadable::Broken),
         };

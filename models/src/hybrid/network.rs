@@ -127,7 +127,7 @@ impl Network<f32> {
     }
 
     /// Tells one network's weights from another's.
-    pub(super) fn checksum(&self) -> u32 {
+    pub(crate) fn checksum(&self) -> u32 {
         crc32fast::hash(&self.save())
     }
 

@@ -1,0 +1,103 @@
+//! Every model that the aggregator knows, in a sentence each: what it is, from where, after how much history it speaks.
+
+use crate::choice::HEAD;
+use crate::expert::ModelKind;
+use crate::{hybrid, neural};
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// Its name in metrics, files and the API.
+    pub name: &'static str,
+    /// The expert; `None`: the head.
+    pub expert: Option<ModelKind>,
+    /// What it is.
+    pub what: &'static str,
+    /// Where it is described first, or best.
+    pub source: Option<&'static str>,
+    /// What it needs before it is awake.
+    pub awake_after: &'static str,
+    /// Checksum of the weights that it ships with, if it has any.
+    pub weights: Option<u32>,
+}
+
+/// All of them, as [`crate::choice::names`] lists them.
+pub fn catalogue() -> Vec<Card> {
+    let head = Card {
+        name: HEAD,
+        expert: None,
+        what: "a network trained on many workloads, mixed with the experts while it is shown to help",
+        source: Some("Wen et al., A Multi-Horizon Quantile Recurrent Forecaster, 2017 (arXiv 1711.11053)"),
+        awake_after: "half an hour; admitted after 500 settled records at the earliest",
+        weights: Some(neural::shipped().checksum()),
+    };
+    ModelKind::ALL.into_iter().map(expert).chain([head]).collect()
+}
+
+fn expert(kind: ModelKind) -> Card {
+    const BOOK: Option<&str> =
+        Some("Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 2021");
+    let (what, source, awake_after) = match kind {
+        ModelKind::LastValue => ("the last value", None, "a value"),
+        ModelKind::LinearTwoMinutes => {
+            ("least squares over the last two minutes, extrapolated", None, "an hour")
+        }
+        ModelKind::TunedSmoothing => ("exponential smoothing, its factor chosen per target", BOOK, "a value"),
+        ModelKind::HoltWinters => ("damped trend, additive daily season", BOOK, "a day"),
+        ModelKind::HourlyHoltWinters => ("level and hourly season", BOOK, "an hour"),
+        ModelKind::WeeklyHoltWinters => ("level and weekly season of quarter-hours", BOOK, "a week"),
+        ModelKind::SeasonalNaiveDay => ("the same bin yesterday", BOOK, "a day"),
+        ModelKind::SeasonalNaiveWeek => ("the same bin a week ago", BOOK, "a week"),
+        ModelKind::QuarterMean => ("the mean of the last 15 minutes", None, "an hour"),
+        ModelKind::PhaseProfile => (
+            "a cycle of any length, found by autocorrelation",
+            Some("Box et al., Time Series Analysis, 5th ed., 2015, §2.1.5"),
+            "two turns of a cycle that stands out by five standard errors",
+        ),
+        ModelKind::RlsAr => (
+            "per distance a regression on recent values and yesterday, by recursive least squares",
+            Some("Haykin, Adaptive Filter Theory, 5th ed., 2014, §10.3"),
+            "60 settled forecasts of each distance",
+        ),
+        ModelKind::Arima => (
+            "ARIMA(p ≤ 3, d ≤ 1, q ≤ 2), its order by KPSS and AICc",
+            Some("Hyndman & Khandakar, Journal of Statistical Software 27(3), 2008"),
+            "120 bins",
+        ),
+        ModelKind::Prophet => (
+            "a trend that bends, daily and weekly waves",
+            Some("Taylor & Letham, The American Statistician 72(1), 2018"),
+            "two days",
+        ),
+        ModelKind::StatuScale => (
+            "steady between lines of resistance and support, or bursting",
+            Some("Wen et al., ACM Transactions on Autonomous and Adaptive Systems, 2024 (arXiv 2407.10173)"),
+            "20 bins",
+        ),
+        ModelKind::ProphetLstm => (
+            "Prophet's curve, its residual by a small pooled LSTM",
+            Some("Zhang, Neurocomputing 50, 2003"),
+            "two days",
+        ),
+        ModelKind::Trees => ("boosted trees fitted on the past of many workloads", None, "an hour"),
+    };
+    let weights = (kind == ModelKind::ProphetLstm).then(|| hybrid::shipped().checksum());
+    Card { name: kind.name(), expert: Some(kind), what, source, awake_after, weights }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_can_be_chosen_has_a_card_and_what_was_trained_has_weights() {
+        let cards = catalogue();
+        let names: Vec<&str> = cards.iter().map(|card| card.name).collect();
+        assert_eq!(names, crate::choice::names());
+        let trained: Vec<&str> = cards.iter().filter(|it| it.weights.is_some()).map(|it| it.name).collect();
+        assert_eq!(trained, ["prophet_lstm", "gru"]);
+        let gru = cards.last().unwrap().weights;
+        assert_eq!(gru, Some(neural::shipped().checksum()));
+        assert_ne!(gru, cards.iter().find(|it| it.name == "prophet_lstm").unwrap().weights);
+    }
+}

@@ -1,0 +1,151 @@
+//! Which models make the cluster ensemble, by name; and what there is to choose from.
+
+use thiserror::Error;
+
+use crate::expert::ModelKind;
+use crate::forecast::Grid;
+
+/// The head's name among the models: the pooled GRU.
+pub const HEAD: &str = "gru";
+
+/// On grids finer than this only the level, the day and the hour are forecast: within the few minutes that such a grid
+/// looks ahead a week's shape hardly moves, the regression gains nothing, and the head 0.1 % for half as much memory
+/// again (FORECAST.md's three traces of 10 s).
+const COARSE_SECONDS: u32 = 60;
+
+/// The models of a cluster ensemble. The default is what `docs/models/ensemble.md` is measured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// In [`ModelKind::ALL`]'s order, so that the order in which they are named changes nothing.
+    experts: Vec<ModelKind>,
+    head: bool,
+}
+
+/// Why a list of names is no choice.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unfit {
+    /// No model has this name.
+    #[error("{name:?} is no model; there are {}", names().join(", "))]
+    Unknown {
+        /// What was said.
+        name: String,
+    },
+    /// A model is named twice.
+    #[error("{name} is named twice")]
+    Twice {
+        /// Which one.
+        name: &'static str,
+    },
+    /// Smoothing is not among them.
+    #[error(
+        "tuned_smoothing must be among the models: it alone forecasts from the first minute on, on every grid"
+    )]
+    NoSmoothing,
+}
+
+/// Every name that can be chosen.
+pub fn names() -> Vec<&'static str> {
+    ModelKind::ALL.into_iter().map(ModelKind::name).chain([HEAD]).collect()
+}
+
+impl Default for Choice {
+    /// Beside the regression the last value and the line through the last two minutes only cost: without them 0.467
+    /// instead of 0.469; what the others would gain is in `docs/models/experts.md`.
+    fn default() -> Self {
+        use ModelKind::{HoltWinters, HourlyHoltWinters, RlsAr, TunedSmoothing, WeeklyHoltWinters};
+        let experts = vec![TunedSmoothing, HoltWinters, HourlyHoltWinters, WeeklyHoltWinters, RlsAr];
+        Self { experts, head: true }
+    }
+}
+
+impl Choice {
+    /// The models of these names, in any order.
+    ///
+    /// # Errors
+    /// [`Unfit`], a sentence that says what would be right.
+    pub fn of<'a>(named: impl IntoIterator<Item = &'a str>) -> Result<Self, Unfit> {
+        let (mut experts, mut head) = (Vec::new(), false);
+        for name in named {
+            if name == HEAD {
+                if head {
+                    return Err(Unfit::Twice { name: HEAD });
+                }
+                head = true;
+                continue;
+            }
+            let kind = ModelKind::ALL.into_iter().find(|kind| kind.name() == name);
+            let kind = kind.ok_or_else(|| Unfit::Unknown { name: name.to_owned() })?;
+            if experts.contains(&kind) {
+                return Err(Unfit::Twice { name: kind.name() });
+            }
+            experts.push(kind);
+        }
+        if !experts.contains(&ModelKind::TunedSmoothing) {
+            return Err(Unfit::NoSmoothing);
+        }
+        experts.sort_by_key(|kind| ModelKind::ALL.iter().position(|it| it == kind));
+        Ok(Self { experts, head })
+    }
+
+    /// Their names, the head's last.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.experts.iter().map(|kind| kind.name()).chain(self.head.then_some(HEAD))
+    }
+
+    /// The experts of this grid, each with the weight to start from.
+    pub fn experts(&self, grid: Grid) -> Vec<(ModelKind, f64)> {
+        let here = self.experts.iter().filter(|kind| runs_on(**kind, grid));
+        here.map(|&kind| (kind, prior(kind))).collect()
+    }
+
+    /// Whether this grid has a head.
+    pub fn head(&self, grid: Grid) -> bool {
+        self.head && grid.step_seconds >= COARSE_SECONDS
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.names().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Whether a model takes part on this grid where it is chosen.
+fn runs_on(kind: ModelKind, grid: Grid) -> bool {
+    use ModelKind::{HoltWinters, HourlyHoltWinters, TunedSmoothing};
+    grid.step_seconds >= COARSE_SECONDS || matches!(kind, TunedSmoothing | HoltWinters | HourlyHoltWinters)
+}
+
+/// The smoothers are rarely far off.
+fn prior(kind: ModelKind) -> f64 {
+    match kind {
+        ModelKind::TunedSmoothing | ModelKind::HoltWinters => 0.4,
+        _ => 0.1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_make_a_choice_in_any_order_and_wrong_ones_a_sentence() {
+        let default: Vec<&str> = Choice::default().names().collect();
+        assert_eq!(Choice::of(default.iter().rev().copied()), Ok(Choice::default()));
+        let few = Choice::of(["holt_winters_week", "tuned_smoothing"]).unwrap();
+        let on = |step_seconds| few.experts(Grid { step_seconds }).iter().map(|it| it.0.name()).collect();
+        let (seconds, minutes): (Vec<_>, Vec<_>) = (on(10), on(60));
+        assert_eq!(seconds, ["tuned_smoothing"]);
+        assert_eq!(minutes, ["tuned_smoothing", "holt_winters_week"]);
+        assert!(!few.head(Grid { step_seconds: 60 }));
+        let head = Choice::default();
+        assert!(head.head(Grid { step_seconds: 60 }) && !head.head(Grid { step_seconds: 10 }));
+
+        let wrong = |names: &[&str]| Choice::of(names.iter().copied()).unwrap_err().to_string();
+        let said = wrong(&["tuned_smoothing", "grru"]);
+        assert!(said.contains("\"grru\"") && names().iter().all(|name| said.contains(name)), "{said}");
+        assert!(wrong(&[]).contains("tuned_smoothing") && wrong(&["gru"]).contains("tuned_smoothing"));
+        assert!(wrong(&["tuned_smoothing", "tuned_smoothing"]).contains("twice"));
+        assert!(wrong(&["gru", "tuned_smoothing", "gru"]).contains("twice"));
+    }
+}
