@@ -69,7 +69,9 @@ pub(super) const FAMILIES: &[(&str, &str, Many)] = &[
         },
     ),
     ("prescale_aggregator_head_admitted", "1 while the network takes part in what is issued", |w, add| {
-        w.heads.iter().for_each(|head| add(grid(head), flag(head.admitted)))
+        for head in &w.heads {
+            add(grid(head), flag(head.admitted));
+        }
     }),
     (
         "prescale_aggregator_head_gain_ratio",
