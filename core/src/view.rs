@@ -92,6 +92,8 @@ pub struct Workload {
     pub replicas: ReplicaCounts,
     /// The load now.
     pub load: Load,
+    /// What kind of load the last hour was: `idle`, `steady`, `trending`, `bursty`, `cron-like`; `null` in its first hour.
+    pub regime: Option<&'static str>,
     /// Everything ever counted since the aggregator's start.
     pub totals: Totals,
     /// Latency over about the last ten seconds; `null` when nothing finished.

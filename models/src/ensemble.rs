@@ -8,11 +8,12 @@ use crate::experts;
 use crate::forecast::{Forecast, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
 use crate::neural::{Network, shipped};
+use crate::regime::{self, Regime};
 use crate::scale::LocalScale;
 use crate::score::{ExpertScore, Score};
 use crate::state::{self, Loader, Saver, State, Unreadable};
 use crate::track::{MAX_EXPERTS, Origin, Track};
-use crate::window::Window;
+use crate::window::{Outcome, Window};
 
 /// No target reaches further, so that what is kept until it is due stays small: an hour of 10 s bins.
 pub const MAX_STEPS: u32 = 360;
@@ -23,6 +24,9 @@ const JUMP_SCALES: f64 = 4.0;
 
 /// Below this much history only smoothing is trusted: under an hour it wins (FORECAST.md, anchors).
 const SMOOTHING_ONLY_SECONDS: i64 = 3600;
+
+/// A workload's regime is looked for when its experts awake, and then so often.
+const JUDGED_EVERY_SECONDS: i64 = 3600;
 
 /// What an ensemble is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +67,8 @@ pub struct Ensemble {
     /// The experts that know the level alone and the daily season, where both take part.
     pair: Option<(usize, usize)>,
     first: Option<i64>,
+    /// [`Regime`] by number, the last one that was found.
+    regime: Option<u8>,
     /// Scratch: one expert's points for all targets; all experts' points, expert-major; losses.
     points: Vec<f64>,
     losses: Vec<f64>,
@@ -81,6 +87,7 @@ impl State for Ensemble {
             current,
             pair: _,
             first,
+            regime,
             points: _,
             losses: _,
         } = self;
@@ -95,6 +102,8 @@ impl State for Ensemble {
         out.note("head");
         head.iter().for_each(|head| head.save(out));
         first.save(out);
+        out.note("regime");
+        regime.save(out);
         current.as_ref().map(|current| current.origin).save(out);
         let points = |i: usize| current.as_ref().map_or(Quantiles::ZERO, |current| current.points[i].1);
         (0..targets.len()).for_each(|i| points(i).values().save(out));
@@ -107,6 +116,7 @@ impl State for Ensemble {
         self.tracks.load(from)?;
         self.head.iter_mut().try_for_each(|head| head.load(from))?;
         self.first.load(from)?;
+        self.regime.load(from)?;
         let mut origin: Option<i64> = None;
         origin.load(from)?;
         let mut points = Vec::with_capacity(self.targets.len());
@@ -206,13 +216,14 @@ impl Ensemble {
         Self {
             grid,
             targets: targets.to_vec(),
-            window: Window::new(longest + 1),
+            window: Window::new(if has_regime(grid) { regime::BINS.max(longest + 1) } else { longest + 1 }),
             scale: LocalScale::new(grid),
             tracks: targets.iter().map(|&target| Track::new(target, &prior)).collect(),
             head: None,
             current: None,
             pair: position(ModelKind::TunedSmoothing).zip(position(ModelKind::HoltWinters)),
             first: None,
+            regime: None,
             points: vec![0.0; targets.len() * experts.len()],
             losses: vec![0.0; experts.len()],
             experts,
@@ -242,6 +253,7 @@ impl Ensemble {
             expert.observe(bin);
         }
         self.scale.observe(bin);
+        self.judge(bin.index);
         if let Some(head) = &mut self.head {
             head.observe(bin);
         }
@@ -273,6 +285,12 @@ impl Ensemble {
     /// How each target's forecasts have done.
     pub fn scores(&self) -> impl Iterator<Item = Score> + '_ {
         self.tracks.iter().map(Track::score)
+    }
+
+    /// What kind of load its newest [`regime::BINS`] bins look like, seen anew every hour; `None` in its
+    /// first hour, after an hour of hardly any measurement, and on grids of seconds.
+    pub fn regime(&self) -> Option<Regime> {
+        self.regime.and_then(|number| Regime::ALL.get(usize::from(number)).copied())
     }
 
     /// Where the head stands; `None` if the ensemble has none.
@@ -331,11 +349,31 @@ impl Ensemble {
             + (self.points.len() + self.losses.len()) * 8
     }
 
-    fn awake(&self) -> u32 {
+    fn history_seconds(&self) -> i64 {
         let newest = self.window.newest().unwrap_or(0);
-        let history = newest
-            .saturating_sub(self.first.unwrap_or(newest))
-            .saturating_mul(i64::from(self.grid.step_seconds));
+        let bins = newest.saturating_sub(self.first.unwrap_or(newest));
+        bins.saturating_mul(i64::from(self.grid.step_seconds))
+    }
+
+    /// Names the load's regime, hourly.
+    fn judge(&mut self, newest: i64) {
+        let due = newest.saturating_mul(i64::from(self.grid.step_seconds)) % JUDGED_EVERY_SECONDS == 0;
+        let young = self.history_seconds() < SMOOTHING_ONLY_SECONDS;
+        if !has_regime(self.grid) || young || (self.regime.is_some() && !due) {
+            return;
+        }
+        // A lower bound, or what was skipped, has no shape.
+        let known = |index| match self.window.get(index) {
+            Outcome::Known(value) => Some(value),
+            _ => None,
+        };
+        let values: Vec<f64> = (newest - regime::BINS as i64 + 1..=newest).filter_map(known).collect();
+        let enough = values.len() >= regime::LEAST_BINS;
+        self.regime = enough.then(|| regime::classify(&values, self.grid.step_seconds) as u8);
+    }
+
+    fn awake(&self) -> u32 {
+        let history = self.history_seconds();
         let all = |kind| {
             history >= SMOOTHING_ONLY_SECONDS || kind == ModelKind::TunedSmoothing || self.experts.len() == 1
         };
@@ -380,4 +418,9 @@ impl Ensemble {
             point.1 = track.forecast(origin, points);
         }
     }
+}
+
+/// On grids of seconds the bins that are looked at would be minutes, too few for a timer to be seen.
+fn has_regime(grid: Grid) -> bool {
+    grid.step_seconds >= 60
 }

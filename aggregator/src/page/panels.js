@@ -25,7 +25,7 @@ export function drawHeadline(parent, detail) {
   const { wanted, current, ready } = detail.replicas;
   const planned = detail.plan?.planned_for_rps;
   replace(parent,
-    number(short(load.load_rps), "requests/s", load.censored ? "load, or more: saturated" : load.burst ? "load now: a burst" : "load now"),
+    number(short(load.load_rps), "requests/s", load.censored ? "load, or more: saturated" : load.burst ? "load now: a burst" : detail.regime ? `load now; ${detail.regime}` : "load now"),
     number(short(planned), "requests/s", known(detail.plan?.horizon_seconds) ? `planned for, next ${lengthText(detail.plan.horizon_seconds)}` : "planned for"),
     number(`${wanted ?? "–"}`, "", "replicas wanted"),
     number(`${ready ?? "–"}`, `of ${current ?? "–"}`, "ready"),

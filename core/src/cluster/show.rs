@@ -1,6 +1,6 @@
 //! A tracked workload as the API shows it.
 
-use prescale_models::{Forecast, LEVELS, Target};
+use prescale_models::{Forecast, LEVELS, Regime, Target};
 
 use super::ClusterSettings;
 use super::moments::BINS;
@@ -55,6 +55,7 @@ impl Tracked {
             warning: self.warning(),
             replicas: self.counts(state),
             load: self.load_view(),
+            regime: self.forecasts.ensembles().iter().find_map(|e| e.regime()).map(Regime::name),
             totals: totals_view(totals, demand.map_or(0, |d| d.in_flight)),
             latency: demand.and_then(|d| d.latency.as_ref()).map(view::LatencyQuantiles::from),
             pods,
