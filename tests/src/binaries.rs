@@ -33,6 +33,12 @@ fn directory() -> PathBuf {
     if profile.ends_with("release") {
         build.arg("--release");
     }
+    // As in xtask's `run::cargo`: what cargo said of the test's package would have `ring` built anew.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_")) {
+            build.env_remove(name);
+        }
+    }
     let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
     assert!(status.success(), "the binaries can't be built");
     profile.to_owned()

@@ -32,6 +32,13 @@ pub fn cache(what: &str) -> Result<PathBuf> {
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
+    // What cargo said of this package is nothing to a build, but the build script of `ring` has itself run again when it
+    // changes: all above it would be compiled anew whenever a shell, this program and a test call cargo in turn.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
