@@ -367,9 +367,13 @@ impl Ensemble {
             Outcome::Known(value) => Some(value),
             _ => None,
         };
-        let values: Vec<f64> = (newest - regime::BINS as i64 + 1..=newest).filter_map(known).collect();
-        let enough = values.len() >= regime::LEAST_BINS;
-        self.regime = enough.then(|| regime::classify(&values, self.grid.step_seconds) as u8);
+        let (mut values, mut bins) = ([0.0; regime::BINS], 0);
+        for value in (newest - regime::BINS as i64 + 1..=newest).filter_map(known) {
+            values[bins] = value;
+            bins += 1;
+        }
+        let enough = bins >= regime::LEAST_BINS;
+        self.regime = enough.then(|| regime::classify(&values[..bins], self.grid.step_seconds) as u8);
     }
 
     fn awake(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::season::autocorrelation;
+use crate::season::of_centred;
 
 /// Bins that are looked at: an hour of minutes.
 pub const BINS: usize = 60;
@@ -67,10 +67,12 @@ pub fn features(values: &[f64], step_seconds: u32) -> [f64; FEATURES] {
     let over_mean = |value: f64| if mean > 0.0 { value / mean } else { 0.0 };
     let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / n;
     let largest = values.iter().copied().fold(0.0, f64::max);
-    let changes: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let weighed = |(lag, height): (usize, f64)| height * changes.len() as f64 / (changes.len() - lag) as f64;
-    let lags = autocorrelation(&changes, changes.len() / 2);
-    let cycle = lags.into_iter().enumerate().skip(2).map(weighed).fold(0.0, f64::max);
+    let changes = values.len().saturating_sub(1);
+    let change = |i: usize| values[i + 1] - values[i];
+    let drift = (0..changes).map(change).sum::<f64>() / changes.max(1) as f64;
+    let lags = of_centred(changes, |i| change(i) - drift, changes / 2);
+    let weighed = |(lag, height): (usize, f64)| height * changes as f64 / (changes - lag) as f64;
+    let cycle = lags.enumerate().skip(2).map(weighed).fold(0.0, f64::max);
     let requests = libm::log1p(mean * f64::from(step_seconds));
     [requests, zeros, trend, over_mean(libm::sqrt(variance)), over_mean(largest), cycle]
 }

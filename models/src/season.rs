@@ -17,16 +17,22 @@ const NEARLY: f64 = 0.9;
 pub fn autocorrelation(series: &[f64], longest: usize) -> Vec<f64> {
     let mean = series.iter().sum::<f64>() / series.len().max(1) as f64;
     let centred: Vec<f64> = series.iter().map(|x| x - mean).collect();
-    let variance: f64 = centred.iter().map(|x| x * x).sum();
-    (0..=longest)
-        .map(|lag| {
-            if variance <= 0.0 || lag >= centred.len() {
-                return 0.0;
-            }
-            let products: f64 = centred[lag..].iter().zip(&centred).map(|(a, b)| a * b).sum();
-            products / variance
-        })
-        .collect()
+    of_centred(centred.len(), |i| centred[i], longest).collect()
+}
+
+/// [`autocorrelation`] of `bins` values whose mean is zero, without an allocation.
+pub(crate) fn of_centred(
+    bins: usize,
+    value: impl Fn(usize) -> f64,
+    longest: usize,
+) -> impl Iterator<Item = f64> {
+    let variance: f64 = (0..bins).map(|i| value(i) * value(i)).sum();
+    (0..=longest).map(move |lag| {
+        if variance <= 0.0 || lag >= bins {
+            return 0.0;
+        }
+        (lag..bins).map(|i| value(i) * value(i - lag)).sum::<f64>() / variance
+    })
 }
 
 /// The lag (at least 2) of the season that an autocorrelation over `bins` bins shows, if one stands out.
