@@ -23,6 +23,7 @@ use crate::page;
 use crate::predict::{self, Predict};
 use crate::state::State;
 use crate::state::peers;
+use crate::training::{self, Training};
 
 /// One door of the aggregator: all of them ask the same loop.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Api {
     pub comparison: Comparison,
     /// Forecasts on request.
     pub predict: Predict,
+    /// Training of the heads' network.
+    pub training: Training,
     /// What other replicas may read.
     pub state: Arc<State>,
 }
@@ -152,6 +155,8 @@ impl Api {
             }
             ingest::WATCH => return self.ingest.watch(&request, &self.metrics).await,
             predict::PATH => return self.predict.answer(&request).await,
+            training::TRAIN => return self.training.train(&request),
+            training::ROLLBACK => return self.training.roll_back(&request).await,
             "/metrics" => self.scrape().await,
             _ => {}
         }
@@ -174,6 +179,7 @@ impl Api {
             }
             ["api", "v1", "models"] => self.models().await,
             ["api", "v1", "comparison"] => self.comparison.answer(),
+            ["api", "v1", "models", "training"] => self.training.show(),
             _ => not_found(),
         }
     }

@@ -13,6 +13,8 @@ use prescale_core::cluster::{Cluster, Outcome, Refused};
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
+use prescale_models::neural::Network;
+use prescale_models::neural::retraining::{History, RetrainingSettings};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
 use thiserror::Error;
@@ -49,6 +51,12 @@ pub enum Ask {
     Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
     /// Every model, and how it does.
     Models(oneshot::Sender<Box<view::Models>>),
+    /// What a training of the heads' network from this seed is about, and the workloads by number.
+    Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
+    /// A workload's load by the minute, for a training; `None` when it has gone.
+    Minutes(WorkloadId, oneshot::Sender<Option<History>>),
+    /// Give every workload's head this network.
+    Network(Arc<Network<f32>>, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -336,6 +344,17 @@ impl Loop {
             }
             Ask::Models(reply) => {
                 let _ = reply.send(Box::new(cluster.models(now)));
+            }
+            Ask::Training(seed, reply) => {
+                let workloads = cluster.workloads().cloned().collect();
+                let _ = reply.send((cluster.retraining(now, seed), workloads));
+            }
+            Ask::Minutes(id, reply) => {
+                let _ = reply.send(cluster.minutes(&id));
+            }
+            Ask::Network(network, reply) => {
+                cluster.set_network(&network);
+                let _ = reply.send(());
             }
             Ask::Scrape(reply) => {
                 let list = cluster.list(now);

@@ -9,6 +9,7 @@ use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
 
 use crate::target::TargetAddress;
+use crate::training::schedule::{Share, TrainAt};
 
 /// Takes in what the node agents measure, forecasts each workload's load, plans its replicas and carries the plan out.
 #[derive(clap::Parser, Debug)]
@@ -71,6 +72,13 @@ pub struct Flags {
     /// With --review-tokens-of: the ServiceAccount (the replicas' own) that may read this replica's state
     #[arg(long, value_name = "NAMESPACE:NAME", requires = "review_tokens_of", value_parser = account)]
     pub review_peers_of: Option<String>,
+    /// When to train the heads' network on this cluster's own history, each night in UTC. The replica that leads trains in
+    /// the background, and takes the new weights on when they are better on the newest day
+    #[arg(long, value_name = "HH:MM|off", default_value = "off")]
+    pub train_at: TrainAt,
+    /// Share of one core that a training may take, at the lowest priority
+    #[arg(long, value_name = "SHARE", default_value = "0.2")]
+    pub train_cpu_share: Share,
     /// Load from before our time, imported before the first plan: CSV with the line
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]

@@ -13,6 +13,7 @@ pub mod predict;
 pub mod review;
 pub mod state;
 pub mod target;
+pub mod training;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -40,6 +41,7 @@ use predict::Predict;
 use state::State;
 use state::peers::{self, Peer};
 use target::Target;
+use training::{Training, TrainingSettings};
 
 /// Runs until SIGTERM or SIGINT: takes no new request, answers what is in flight, waits for writes under way.
 ///
@@ -67,6 +69,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Some(dir) => format!("--state-dir {}", dir.display()),
         None => "no --state-dir".into(),
     })?);
+    let weights = training::open(dir).context("--state-dir")?;
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let metrics = Arc::new(Metrics::default());
@@ -92,6 +95,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
         models: flags.models,
+        network: weights.network(),
         ..ClusterSettings::default()
     });
     if let Some(path) = &flags.history {
@@ -111,6 +115,16 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     if !peers.is_empty() {
         tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics)));
     }
+    let training = Training::new(
+        TrainingSettings { at: flags.train_at, share: flags.train_cpu_share },
+        weights,
+        clock,
+        control.clone(),
+        Arc::clone(&state),
+        Arc::clone(&metrics),
+        shutdown.clone(),
+    );
+    tokio::spawn(training.clone().nightly());
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,
@@ -118,6 +132,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
         predict: Predict::new(shutdown.clone()),
+        training,
         state,
     });
     let page = match (&page_listener, page_token) {

@@ -26,6 +26,7 @@ use prometheus_client::registry::Registry;
 use crate::control::checkpoints::{OUTCOMES, Source};
 use crate::ingest::Refusal;
 use crate::target::TargetError;
+use crate::training::Outcome;
 pub use workloads::Snapshot;
 use workloads::Workloads;
 
@@ -65,6 +66,15 @@ pub struct Metrics {
     /// Shares that did not reach the store.
     pub checkpoints_failed: Counter,
     restores: Family<RestoreLabels, Counter>,
+    /// 1 while a training runs.
+    pub training_runs: Gauge,
+    /// Work of trainings, real seconds.
+    pub training_seconds: Counter<f64, AtomicU64>,
+    /// The version of the heads' weights that runs.
+    pub weights_version: Gauge,
+    trainings: Family<OutcomeLabel, Counter>,
+    trained: Gauge<f64, AtomicU64>,
+    training_gain: Family<BoundLabel, Gauge<f64, AtomicU64>>,
     decisions: Family<DecisionLabels, Counter>,
     counted: Mutex<BTreeMap<WorkloadId, BTreeSet<DecisionLabels>>>,
     workloads: Arc<Workloads>,
@@ -86,6 +96,11 @@ struct DecisionLabels {
     workload: String,
     direction: Name,
     reason: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoundLabel {
+    bound: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -136,6 +151,12 @@ impl Default for Metrics {
             checkpoint_bytes: Counter::default(),
             checkpoints_failed: Counter::default(),
             restores: Family::default(),
+            training_runs: Gauge::default(),
+            training_seconds: Counter::default(),
+            weights_version: Gauge::default(),
+            trainings: Family::default(),
+            trained: Gauge::default(),
+            training_gain: Family::default(),
             decisions: Family::default(),
             counted: Mutex::default(),
             workloads: Arc::new(Workloads::default()),
@@ -152,6 +173,9 @@ impl Default for Metrics {
             it.writes.get_or_create(&OutcomeLabel { outcome: Name(reason) }).inc_by(0);
         }
         it.writes.get_or_create(&OutcomeLabel { outcome: Name(APPLIED) }).inc_by(0);
+        for outcome in Outcome::ALL {
+            it.trainings.get_or_create(&OutcomeLabel { outcome: Name(outcome.name()) }).inc_by(0);
+        }
         for source in Source::ALL {
             for outcome in OUTCOMES {
                 it.restores.get_or_create(&restore_labels(source, outcome)).inc_by(0);
@@ -260,6 +284,36 @@ impl Metrics {
             self.restores.clone(),
         );
         registry.register(
+            "prescale_aggregator_training_runs",
+            "1 while a training of the forecast network runs",
+            self.training_runs.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_training_seconds",
+            "Real time that trainings have worked, rests not counted",
+            self.training_seconds.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_trainings",
+            "Trainings that ended, by outcome",
+            self.trainings.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_training_timestamp_seconds",
+            "When a training ended last; 0 before the first",
+            self.trained.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_training_gain_ratio",
+            "What the last training's weights gained on those that ran, as a share of their loss: mean and interval",
+            self.training_gain.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_weights_version",
+            "Version of the forecast network that runs; 0 is the one that ships",
+            self.weights_version.clone(),
+        );
+        registry.register(
             "prescale_aggregator_decisions",
             "Decisions to change replicas, by workload, direction and the limiter that had the last word",
             self.decisions.clone(),
@@ -300,6 +354,15 @@ impl Metrics {
     /// The store holds the state of every workload.
     pub fn saved_now(&self) {
         self.saved.set(Clock::real().now().wall.0 as f64 / 1000.0);
+    }
+
+    /// A training ended.
+    pub fn trained(&self, outcome: Outcome, gain: Option<[f64; 3]>) {
+        self.trainings.get_or_create(&OutcomeLabel { outcome: Name(outcome.name()) }).inc();
+        self.trained.set(Clock::real().now().wall.0 as f64 / 1000.0);
+        for (bound, gain) in ["mean", "low", "high"].into_iter().zip(gain.into_iter().flatten()) {
+            self.training_gain.get_or_create(&BoundLabel { bound: Name(bound) }).set(gain);
+        }
     }
 
     /// A workload's state was restored, or not.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use prescale_models::neural::training::{fingerprint, hash};
-use prescale_models::neural::{CoreKind, Pooled, shipped, shipped_as};
+use prescale_models::neural::{CoreKind, Pooled, code, shipped, shipped_as};
 use prescale_models::nn::Random;
 use prescale_models::{Bin, Grid, Level, Target};
 
@@ -38,6 +38,7 @@ fn the_shipped_weights_were_trained_by_this_code() {
         // Where this fails, features or training have changed since: `cargo xtask train`, and new figures in the card.
         assert_eq!(named("code"), Some(format!("{:016x}", fingerprint(core))), "{core:?}");
     }
+    assert_eq!(code(), format!("{:016x}", fingerprint(CoreKind::Gru)));
 }
 
 #[test]

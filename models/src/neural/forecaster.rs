@@ -35,6 +35,14 @@ pub fn shipped_as(core: CoreKind) -> Arc<Network<f32>> {
     Arc::clone(network)
 }
 
+/// The fingerprint of the features and the training that the shipped GRU's weights belong to, which is this code's
+/// ([`fingerprint`](super::training::fingerprint), without the seconds that it takes): a test compares them.
+pub fn code() -> &'static str {
+    let sidecar = include_str!("../../weights/gru.json");
+    let (_, rest) = sidecar.split_once("\"code\": \"").expect("a test reads it");
+    rest.split_once('"').expect("a test reads it").0
+}
+
 /// What a step works on lies on the stack: enough for 64 units of either kind.
 const SCRATCH: usize = 8 * 64;
 

@@ -36,8 +36,10 @@ const PIECE_BINS: usize = 12 * CHUNK;
 /// Updates per workload: one for each sixteen chunks of its pieces.
 const UPDATES_PER_WORKLOAD: usize = 3;
 
-/// Updates at least, as the shipped weights took 3,000 from nothing; and at most, for the time that it takes.
+/// Updates that few workloads have at least, unless the same pieces would be read more than [`MOST_PASSES`] times; and updates
+/// at most, as the shipped weights took from nothing.
 const UPDATES: Range<usize> = 200..3000;
+const MOST_PASSES: usize = 10;
 
 /// Bins that a step reads at most.
 const BINS_PER_STEP: usize = CHUNK;
@@ -311,7 +313,8 @@ impl Retraining {
     }
 
     fn planned(&self) -> usize {
-        (UPDATES_PER_WORKLOAD * self.settings.workloads).clamp(UPDATES.start, UPDATES.end)
+        let pass = UPDATES_PER_WORKLOAD * self.settings.workloads;
+        pass.max(UPDATES.start.min(MOST_PASSES * pass)).min(UPDATES.end)
     }
 
     /// Begins to learn from the lessons that have been read.
@@ -486,8 +489,10 @@ mod tests {
         assert!(challenge.admitted, "{:?}", challenge.verdict);
         assert_eq!((challenge.taught, challenge.judged), (4, 4));
         assert!(challenge.records >= 190, "{}", challenge.records);
-        // A step is 60 bins or one stream's chunk: reading twice, 200 updates of 16 chunks, and some to change over.
-        let most = 2 * 4 * (BINS / BINS_PER_STEP + 2) + 200 * 16 + 10;
+        // A step is 60 bins or one stream's chunk: reading twice, ten passes of updates of 16 chunks, some to change over.
+        let updates = MOST_PASSES * UPDATES_PER_WORKLOAD * 4;
+        assert_eq!(challenge.updates, updates);
+        let most = 2 * 4 * (BINS / BINS_PER_STEP + 2) + updates * 16 + 10;
         assert!(steps <= most, "{steps} steps, at most {most}");
         assert_eq!(run(small(), &histories).0.unwrap().network.save(), challenge.network.save());
     }

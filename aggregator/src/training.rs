@@ -1,0 +1,468 @@
+//! Training of the heads' network on this cluster's own history: every night and on request, in the background; the
+//! versions that came of it; the way back.
+
+mod run;
+pub mod schedule;
+mod versions;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prescale_models::neural::Network;
+use prescale_models::neural::retraining::Challenge;
+use prescale_shell::clock::Clock;
+use prescale_shell::http::{
+    JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, text,
+};
+use prescale_shell::signals::Shutdown;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::control::{Ask, Control};
+use crate::metrics::Metrics;
+use crate::state::State;
+use run::{Ended, Work};
+use schedule::{Share, TrainAt};
+use versions::{Version, Versions};
+
+/// Where the state of it is.
+pub const PATH: &str = "/api/v1/models/training";
+/// Where one is begun.
+pub const TRAIN: &str = "/api/v1/models/train";
+/// The way back.
+pub const ROLLBACK: &str = "/api/v1/models/rollback";
+
+/// Longest single wait for the night: a clock that is set, or runs faster, is noticed after that.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// How a training ended, for logs, labels and the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Better on the later day: the new weights run.
+    Admitted,
+    /// Not shown to be better: nothing changes.
+    Rejected,
+    /// No workload has a day to learn from and one to judge by.
+    TooLittle,
+    /// The weights that it began from no longer ran when it ended.
+    Superseded,
+    /// The new weights could not be kept, or the thread failed; the log says why.
+    Failed,
+}
+
+impl Outcome {
+    /// All.
+    pub const ALL: [Self; 5] =
+        [Self::Admitted, Self::Rejected, Self::TooLittle, Self::Superseded, Self::Failed];
+
+    /// The value of labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Rejected => "rejected",
+            Self::TooLittle => "too_little",
+            Self::Superseded => "superseded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingSettings {
+    /// When.
+    pub at: TrainAt,
+    /// At most so much of a core.
+    pub share: Share,
+}
+
+/// The ways into it.
+#[derive(Clone, Debug)]
+pub struct Training(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: TrainingSettings,
+    clock: Clock,
+    control: Control,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug)]
+struct Status {
+    versions: Versions,
+    running: Option<Running>,
+    last: Option<Finished>,
+    /// The night that is waited for, Unix milliseconds.
+    next: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    run: i64,
+    progress: Arc<AtomicU32>,
+}
+
+/// What is shown of the last training.
+#[derive(Clone, Debug, Serialize)]
+struct Finished {
+    run: i64,
+    ended_unix_ms: i64,
+    outcome: Outcome,
+    /// The version that runs since.
+    version: u32,
+    workloads: usize,
+    records: usize,
+    updates: usize,
+    /// Mean gain and the ends of its 90 % interval, in shares of the champion's loss; `null` when nothing could judge.
+    gain: Option<[f64; 3]>,
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    version: u32,
+    trains: bool,
+    next_unix_ms: Option<i64>,
+    cpu_share: f64,
+    running: Option<RunningView>,
+    last: &'a Option<Finished>,
+    versions: Vec<&'a Version>,
+}
+
+#[derive(Serialize)]
+struct RunningView {
+    run: i64,
+    progress: f64,
+}
+
+/// The network to begin with: that of the version which ran last in this state directory.
+///
+/// # Errors
+/// When the directory of the weights can't be used.
+pub fn open(dir: Option<&Path>) -> anyhow::Result<Kept> {
+    Ok(Kept(Versions::open(dir)?))
+}
+
+/// The versions of a state directory.
+#[derive(Debug)]
+pub struct Kept(Versions);
+
+impl Kept {
+    /// The active version's network.
+    pub fn network(&self) -> Arc<Network<f32>> {
+        self.0.active().1
+    }
+}
+
+impl Training {
+    /// Ready to train; [`Training::nightly`] waits for the nights.
+    pub fn new(
+        settings: TrainingSettings,
+        Kept(versions): Kept,
+        clock: Clock,
+        control: Control,
+        state: Arc<State>,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> Self {
+        metrics.weights_version.set(i64::from(versions.active().0));
+        let status = Mutex::new(Status { versions, running: None, last: None, next: None });
+        Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status }))
+    }
+
+    /// Begins a training each night, where this replica leads then, until the shutdown.
+    pub async fn nightly(self) {
+        loop {
+            let now = self.0.clock.now().wall.0;
+            let Some(next) = self.0.settings.at.next(now) else { return };
+            self.status().next = Some(next);
+            while self.0.clock.now().wall.0 < next {
+                let left = u64::try_from(next - self.0.clock.now().wall.0).unwrap_or(0);
+                tokio::select! {
+                    () = self.0.clock.sleep(Duration::from_millis(left).min(LOOK)) => {}
+                    () = self.0.shutdown.requested() => return,
+                }
+            }
+            match self.begin() {
+                Ok(_) => {}
+                Err(Refused::NotLeading) => {}
+                Err(Refused::Runs) => tracing::warn!("no training tonight: the last one still runs"),
+            }
+        }
+    }
+
+    /// Answers `GET` of the state.
+    pub fn show(&self) -> Response {
+        let status = self.status();
+        let running = status.running.as_ref().map(|it| RunningView {
+            run: it.run,
+            progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
+        });
+        serialized(&View {
+            version: status.versions.active().0,
+            trains: self.0.state.leads(),
+            next_unix_ms: status.next,
+            cpu_share: self.0.settings.share.get(),
+            running,
+            last: &status.last,
+            versions: status.versions.kept().collect(),
+        })
+    }
+
+    /// Answers `POST` of a training: 202 with the run's number.
+    pub fn train(&self, request: &Request) -> Response {
+        if let Some(refused) = refused(request) {
+            return refused;
+        }
+        match self.begin() {
+            Ok(run) => {
+                let mut response = serialized(&serde_json::json!({ "run": run }));
+                *response.status_mut() = StatusCode::ACCEPTED;
+                response
+            }
+            Err(Refused::Runs) => text(StatusCode::CONFLICT, "a training runs already"),
+            Err(Refused::NotLeading) => text(StatusCode::CONFLICT, NOT_LEADING),
+        }
+    }
+
+    /// Answers `POST` of a rollback: 200 with the version that runs now.
+    pub async fn roll_back(&self, request: &Request) -> Response {
+        if let Some(refused) = refused(request) {
+            return refused;
+        }
+        if !self.0.state.leads() {
+            return text(StatusCode::CONFLICT, NOT_LEADING);
+        }
+        let this = self.clone();
+        let rolled = tokio::task::spawn_blocking(move || {
+            let mut status = this.status();
+            let was = status.versions.active().0;
+            status.versions.roll_back().map(|to| (was, to, status.versions.active().1))
+        });
+        match rolled.await {
+            Ok(Ok((was, Some(to), network))) => {
+                self.swap(to, network).await;
+                tracing::warn!("asked to: the forecast network goes back from version {was} to version {to}");
+                serialized(&serde_json::json!({ "version": to, "was": was }))
+            }
+            Ok(Ok((_, None, _))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
+            Ok(Err(error)) => {
+                tracing::error!("the forecast network stays as it is: {error:#}");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the state directory can't be written; the log says why",
+                )
+            }
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the rollback failed; the log says how"),
+        }
+    }
+
+    fn begin(&self) -> Result<i64, Refused> {
+        if !self.0.state.leads() {
+            return Err(Refused::NotLeading);
+        }
+        let mut status = self.status();
+        if status.running.is_some() {
+            return Err(Refused::Runs);
+        }
+        // Unix milliseconds: not used twice, and it says when.
+        let run = Clock::real().now().wall.0;
+        let progress = Arc::new(AtomicU32::new(0));
+        status.running = Some(Running { run, progress: Arc::clone(&progress) });
+        let (version, champion) = status.versions.active();
+        drop(status);
+        self.0.metrics.training_runs.set(1);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let finished = this.run(run, version, champion, progress).await;
+            this.0.metrics.training_runs.set(0);
+            let mut status = this.status();
+            status.running = None;
+            if let Some(finished) = finished {
+                this.0.metrics.trained(finished.outcome, finished.gain);
+                status.last = Some(finished);
+            }
+        });
+        Ok(run)
+    }
+
+    /// One training from its beginning to what it changes; `None` when the process stops.
+    async fn run(
+        &self,
+        run: i64,
+        from: u32,
+        champion: Arc<Network<f32>>,
+        progress: Arc<AtomicU32>,
+    ) -> Option<Finished> {
+        let inner = &self.0;
+        let finish = |outcome, version, challenge: Option<&Challenge>| {
+            let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
+            Some(Finished {
+                run,
+                ended_unix_ms: inner.clock.now().wall.0,
+                outcome,
+                version,
+                workloads: challenge.map_or(0, |it| it.taught),
+                records: challenge.map_or(0, |it| it.records),
+                updates: challenge.map_or(0, |it| it.updates),
+                gain,
+            })
+        };
+        let seed = run as u64;
+        let Ok((settings, workloads)) = inner.control.ask(|reply| Ask::Training(seed, reply)).await else {
+            tracing::warn!("no training: the aggregator has more to do than it can");
+            return finish(Outcome::Failed, from, None);
+        };
+        tracing::info!(
+            "training the forecast network on the history of {} workloads, from version {from}, on at most {} of a core",
+            workloads.len(),
+            inner.settings.share.get()
+        );
+        let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+        let work = Work {
+            champion,
+            settings,
+            workloads,
+            share: inner.settings.share,
+            control: inner.control.clone(),
+            metrics: Arc::clone(&inner.metrics),
+            shutdown: inner.shutdown.clone(),
+            progress,
+        };
+        let (reply, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("training".into()).spawn(move || {
+            let _ = reply.send(work.run(&runtime));
+        });
+        if let Err(error) = thread {
+            tracing::error!("no training: no thread for it: {error}");
+            return finish(Outcome::Failed, from, None);
+        }
+        let challenge = match ended.await {
+            Ok(Ended::Judged(Some(challenge))) => *challenge,
+            Ok(Ended::Judged(None)) => {
+                tracing::info!(
+                    "no training yet: no workload has a day of minutes to learn from and a later one to judge by; \
+                     version {from} goes on"
+                );
+                return finish(Outcome::TooLittle, from, None);
+            }
+            Ok(Ended::Stopped) => return None,
+            Err(_) => {
+                tracing::error!("the training failed; version {from} goes on");
+                return finish(Outcome::Failed, from, None);
+            }
+        };
+        let outcome = self.decide(from, &challenge, trained_until_unix_ms).await;
+        let version = self.status().versions.active().0;
+        finish(outcome, version, Some(&challenge))
+    }
+
+    /// Takes a challenger on, or not, and says so.
+    async fn decide(&self, from: u32, challenge: &Challenge, trained_until_unix_ms: i64) -> Outcome {
+        let Some(verdict) = challenge.verdict else {
+            tracing::info!(
+                "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
+                 goes on",
+                challenge.records
+            );
+            return Outcome::TooLittle;
+        };
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let [mean, low, high] = [verdict.mean, verdict.low, verdict.high].map(percent);
+        if !challenge.admitted {
+            tracing::info!(
+                "the newly trained weights are not shown to be better than version {from}, which goes on: on the newest \
+                 day of {} workloads their loss is lower by {mean} (90 % interval {low} to {high})",
+                challenge.judged
+            );
+            return Outcome::Rejected;
+        }
+        let version = Version {
+            number: 0,
+            parent: from,
+            weights: String::new(),
+            code: String::new(),
+            trained_until_unix_ms,
+            made_unix_ms: self.0.clock.now().wall.0,
+            workloads: challenge.taught,
+            records: challenge.records,
+            gain: [verdict.mean, verdict.low, verdict.high],
+        };
+        let network = Arc::new(challenge.network.clone());
+        let (this, kept) = (self.clone(), Arc::clone(&network));
+        let added = tokio::task::spawn_blocking(move || {
+            let mut status = this.status();
+            if status.versions.active().0 != from || !this.0.state.leads() {
+                return Ok(None);
+            }
+            status.versions.add(kept, version).map(Some)
+        });
+        match added.await {
+            Ok(Ok(Some(number))) => {
+                self.swap(number, network).await;
+                tracing::info!(
+                    "the forecast network is now version {number}: on the newest day of {} workloads its loss is lower \
+                     than version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
+                    challenge.judged
+                );
+                Outcome::Admitted
+            }
+            Ok(Ok(None)) => {
+                tracing::info!("the newly trained weights are dropped: version {from} no longer runs here");
+                Outcome::Superseded
+            }
+            Ok(Err(error)) => {
+                tracing::error!(
+                    "the newly trained weights can't be kept, so version {from} goes on: {error:#}"
+                );
+                Outcome::Failed
+            }
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// Gives the loop the network of a version. A loop that has too much to do is asked until it takes it: what is kept
+    /// and what runs must be the same.
+    async fn swap(&self, number: u32, network: Arc<Network<f32>>) {
+        while self.0.control.ask(|reply| Ask::Network(Arc::clone(&network), reply)).await.is_err() {
+            if self.0.shutdown.is_requested() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.0.metrics.weights_version.set(i64::from(number));
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const NOT_LEADING: &str = "this replica does not lead: ask the one that does";
+
+enum Refused {
+    Runs,
+    NotLeading,
+}
+
+/// Why a request changes nothing. The content type keeps a foreign page in a person's browser from asking: it needs a leave
+/// that we don't give.
+fn refused(request: &Request) -> Option<Response> {
+    if *request.method() != Method::POST {
+        return Some(method_not_allowed("POST"));
+    }
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let is_json = media_type.and_then(|it| it.split(';').next()).is_some_and(|it| it.trim() == JSON);
+    (!is_json).then(|| text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type: application/json is wanted"))
+}
+
+fn serialized(value: &impl Serialize) -> Response {
+    json(serde_json::to_vec(value).expect("views have string keys and finite or null numbers"))
+}

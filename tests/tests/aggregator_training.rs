@@ -1,0 +1,143 @@
+//! Training on the cluster's own history, by the real binary: refused, begun, judged, swapped in, kept, and gone back from.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use prescale_shell::clock::Clock;
+use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
+use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use serde_json::Value;
+
+const STATE: &str = "/api/v1/models/training";
+const TRAIN: &str = "/api/v1/models/train";
+const ROLLBACK: &str = "/api/v1/models/rollback";
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("prescale-training-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn post(aggregator: &Aggregator, path: &str) -> (StatusCode, Value) {
+    let reply = aggregator.client.send(Method::POST, path, JSON, "").await.unwrap();
+    let said = || String::from_utf8_lossy(reply.body()).into_owned().into();
+    (reply.status(), serde_json::from_slice(reply.body()).unwrap_or_else(|_| said()))
+}
+
+/// Three days of two workloads whose timer strikes every 23 minutes, which nothing that ships knows, up to now.
+fn history(names: [&str; 2]) -> String {
+    let now = Clock::real().now().wall.0 / 60_000;
+    let mut csv = String::from("namespace,workload,unix_seconds,requests_per_second\n");
+    for (n, name) in names.into_iter().enumerate() {
+        for minute in now - 3 * 1440..now {
+            let spike = if (minute + 5 * n as i64) % 23 == 0 { 40 } else { 0 };
+            let rate = 10 + (minute * 7919 % 13) + spike;
+            writeln!(csv, "shop,{name},{},{rate}", minute * 60).unwrap();
+        }
+    }
+    csv
+}
+
+#[tokio::test]
+async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
+    let directory = Directory::new("run");
+    std::fs::write(directory.file("history.csv"), history(["web", "cart"])).unwrap();
+    let target = FakeTarget::start(vec![workload("shop", "web", 1), workload("shop", "cart", 1)]).await;
+    let (history, state) = (directory.file("history.csv"), directory.file("state"));
+    let flags = ["--history", &history, "--state-dir", &state, "--train-cpu-share", "1"];
+    let mut aggregator = Aggregator::start(target.address, &flags);
+    until("it leads", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["trains"] == true { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    let (status, begun) = post(&aggregator, TRAIN).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{begun}");
+    assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::CONFLICT, "one at a time");
+    let ended = until("the training's end", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["last"]["run"] == begun["run"] && state["running"].is_null() {
+            Ok(state)
+        } else {
+            Err(state.to_string())
+        }
+    })
+    .await;
+    assert_eq!((&ended["last"]["outcome"], &ended["version"]), (&"admitted".into(), &1.into()), "{ended}");
+    let gain: Vec<f64> = serde_json::from_value(ended["last"]["gain"].clone()).unwrap();
+    assert!(0.0 < gain[1] && gain[1] < gain[0] && gain[0] < gain[2], "{gain:?}");
+    let page = aggregator.metrics().await.unwrap();
+    let value =
+        |name: &str, labels: &[(&str, &str)]| page.value(&format!("prescale_aggregator_{name}"), labels);
+    assert_eq!(value("weights_version", &[]), 1.0);
+    assert_eq!(value("trainings_total", &[("outcome", "admitted")]), 1.0);
+    // JSON and OpenMetrics round the last digit differently.
+    assert!((value("training_gain_ratio", &[("bound", "low")]) - gain[1]).abs() < 1e-9, "{gain:?}");
+    assert!(value("training_seconds_total", &[]) > 0.0);
+    let log = aggregator.log();
+    assert!(log.contains("the forecast network is now version 1"), "{log}");
+
+    // The version outlives the process, and the way back does too.
+    aggregator.kill();
+    let without_history = ["--state-dir", &state];
+    let mut aggregator = Aggregator::start(target.address, &without_history);
+    let shown = until("it leads", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["trains"] == true { Ok(state) } else { Err(state.to_string()) }
+    })
+    .await;
+    assert_eq!((&shown["version"], &shown["versions"][0]["parent"]), (&1.into(), &0.into()), "{shown}");
+    let (status, back) = post(&aggregator, ROLLBACK).await;
+    assert_eq!((status, &back["version"], &back["was"]), (StatusCode::OK, &0.into(), &1.into()), "{back}");
+    assert_eq!(post(&aggregator, ROLLBACK).await.0, StatusCode::CONFLICT, "what ships has no parent");
+    aggregator.kill();
+    let aggregator = Aggregator::start(target.address, &without_history);
+    assert_eq!(aggregator.json(STATE).await.unwrap()["version"], 0);
+}
+
+#[tokio::test]
+async fn without_history_nothing_changes_and_foreign_pages_can_not_ask() {
+    let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
+    let aggregator = Aggregator::start(target.address, &["--train-at", "03:00"]);
+    let state = until("it leads", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["trains"] == true && !state["next_unix_ms"].is_null() {
+            Ok(state)
+        } else {
+            Err(state.to_string())
+        }
+    })
+    .await;
+    assert_eq!(state["next_unix_ms"].as_i64().unwrap() % 86_400_000, 3 * 3_600_000);
+    for path in [TRAIN, ROLLBACK] {
+        let reply = aggregator.client.send(Method::POST, path, PROTOBUF, "").await.unwrap();
+        assert_eq!(reply.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(aggregator.client.get(path).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+    assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
+    until("the training's end", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["last"]["outcome"] == "too_little" && state["version"] == 0 {
+            Ok(())
+        } else {
+            Err(state.to_string())
+        }
+    })
+    .await;
+}
