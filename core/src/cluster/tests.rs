@@ -474,6 +474,21 @@ fn imported_history_forecasts_from_the_first_minute_and_grows_ahead_of_the_hour(
 }
 
 #[test]
+fn an_hour_of_load_has_a_regime() {
+    let mut small = Small::new(4, 90.0);
+    small.seconds(70);
+    assert_eq!(small.view().regime, None);
+    // Three hours of minutes with a timer every quarter of an hour.
+    let minute = EPOCH_MS / 60_000;
+    let load = |m: i64| RequestsPerSecond::new(if m % 15 == 0 { 600.0 } else { 60.0 }).unwrap();
+    let history: Vec<_> = (minute - 180..minute).map(|m| (Wall(m * 60_000), load(m))).collect();
+    let mut small = Small::new(4, 90.0);
+    small.cluster.import(small.now(), &id(), &history);
+    small.seconds(1);
+    assert_eq!(small.view().regime, Some("cron-like"));
+}
+
+#[test]
 fn watch_lists_name_the_nodes_pods_and_survive_a_restart() {
     let mut small = Small::new(3, 150.0);
     small.second();
