@@ -12,7 +12,9 @@ use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
 use prescale_models::neural::{Network, NetworkSettings, shipped_as};
 use prescale_tests::forecast::anomalies::{self, Alarms};
+use prescale_tests::forecast::cold;
 use prescale_tests::forecast::maxima::{self, Marks};
+use prescale_tests::forecast::metrics::relative;
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
 use prescale_tests::forecast::trees;
@@ -28,7 +30,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     traces: PathBuf,
     /// Where the predictions go: CSV with trace, origin, horizon, quantile, value.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["maxima", "anomalies"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["maxima", "anomalies", "cold_start"])]
     out: Option<PathBuf>,
     /// Instead of writing predictions, print how well the largest bin of the next 60 and 120 s is forecast on the
     /// traces of bins under a minute: q95's coverage and the provisioning loss, beside two-minute linear's.
@@ -38,6 +40,10 @@ struct Arguments {
     /// synthetic loads, faults) and from acting.
     #[arg(long)]
     anomalies: bool,
+    /// Instead of writing predictions, print how well fresh models forecast in their first hour and in the five after it
+    /// on the traces of bins of a minute and more: the loss as a share of tuned smoothing's.
+    #[arg(long)]
+    cold_start: bool,
     /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone; `help` lists them.
     #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
     model: String,
@@ -70,6 +76,9 @@ fn main() -> Result<()> {
     if arguments.maxima {
         // The trees learn values at a time ahead here, no maxima: they are refused.
         return print_maxima(&arguments, choice, &Fitted { network, trees: None });
+    }
+    if arguments.cold_start {
+        return print_cold_start(&arguments, choice, &Fitted { network, trees: None });
     }
     let out = arguments.out.as_deref().context("clap asks for --out")?;
     let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
@@ -137,6 +146,33 @@ fn print_anomalies(arguments: &Arguments) -> Result<()> {
             println!("{},{bins},{flood},{synthetic},{fault},{held}", trace.name);
         }
     }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print_cold_start(arguments: &Arguments, choice: Choice, fitted: &Fitted) -> Result<()> {
+    let model = choice.name();
+    println!("trace,{model}_first_hour,{model}_next_five_hours");
+    let mut all = [Vec::new(), Vec::new()];
+    for path in files(&arguments.traces)? {
+        let trace = Trace::read(&path)?;
+        if !trace.name.contains(&arguments.only) || trace.step_seconds < 60 {
+            continue;
+        }
+        let smoothing = Choice::Single(ModelKind::TunedSmoothing);
+        let own = cold::score(&trace, choice, fitted)?;
+        let Some((own, other)) = own.zip(cold::score(&trace, smoothing, fitted)?) else { continue };
+        let ratios = [0, 1].map(|part| relative(&own[part..=part], &other[part..=part]));
+        println!("{},{:.3},{:.3}", trace.name, ratios[0], ratios[1]);
+        for (all, pair) in all.iter_mut().zip(own.into_iter().zip(other)) {
+            all.push(pair);
+        }
+    }
+    let means = all.map(|pairs| {
+        let (own, other): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        relative(&own, &other)
+    });
+    println!("geometric mean,{:.4},{:.4}", means[0], means[1]);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask forecast` and `evaluate`: traces in, predictions or a report out, by the protocol of `evaluate.py`.
 
 pub mod anomalies;
+pub mod cold;
 pub mod maxima;
 pub mod metrics;
 pub mod protocol;
