@@ -84,7 +84,7 @@ pub fn scrapes_everything(run: &Run) {
         .map(|(name, value)| (name, value.to_owned()));
     App { annotations: annotations.into(), ..App::default() }.start(&namespace);
     let scale = Scale::watch(&namespace);
-    let load = Load::start(&namespace, arrivals(&[steady(80.0, 420.0)], 9));
+    let load = Load::start(&namespace, arrivals(&[steady(80.0, 720.0)], 9));
     scale.change_after(load.began, 60);
     namespace.annotate("web", &["paused=true"]);
     let (agents, aggregators) = (addresses("prescale-agent", 9464), addresses("prescale-aggregator", 8080));
@@ -99,8 +99,8 @@ pub fn scrapes_everything(run: &Run) {
     let all = open.len();
     assert!(all > 0, "the dashboard has no query");
     let mut series = 0;
-    // The first forecast of minutes comes when a minute is full; what is judged a quarter of a minute later needs another.
-    wait("series for every query", 240, || {
+    // The first forecast of minutes comes when a minute is full; that of five minutes is judged by what came five later.
+    wait("series for every query", 600, || {
         std::thread::sleep(Duration::from_secs(2));
         let mut empty = Vec::new();
         for query in open.drain(..) {
