@@ -185,19 +185,8 @@ fn outcome(rates: &[f64], t: usize, target: Target, seconds: f64) -> Option<f64>
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{GRID, TARGETS, rates};
     use super::*;
-    use crate::nn::Random;
-
-    const GRID: Grid = Grid { step_seconds: 60 };
-    const TARGETS: [Target; 2] = [Target::At { steps: 5 }, Target::MaxOver { steps: 3 }];
-
-    /// A timer's spike every quarter-hour over noise.
-    fn rates(seed: u64, bins: usize) -> Vec<f64> {
-        let mut random = Random::new(seed);
-        (0..bins)
-            .map(|i| random.unit() + if (i as u64 + seed).is_multiple_of(15) { 20.0 } else { 0.0 })
-            .collect()
-    }
 
     #[test]
     fn a_lesson_knows_nothing_of_later_bins() {

@@ -20,6 +20,8 @@ mod levels;
 mod network;
 mod pooled;
 pub mod retraining;
+#[cfg(test)]
+mod testing;
 pub mod training;
 
 pub use self::core::CoreKind;

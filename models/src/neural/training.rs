@@ -289,18 +289,8 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{GRID, TARGETS, rates};
     use super::*;
-
-    const GRID: Grid = Grid { step_seconds: 60 };
-    const TARGETS: [Target; 2] = [Target::At { steps: 5 }, Target::MaxOver { steps: 3 }];
-
-    /// A timer's spike every quarter-hour over noise: what the last value can't forecast.
-    fn rates(seed: u64, bins: usize) -> Vec<f64> {
-        let mut random = Random::new(seed);
-        (0..bins)
-            .map(|i| random.unit() + if (i as u64 + seed).is_multiple_of(15) { 20.0 } else { 0.0 })
-            .collect()
-    }
 
     fn lessons() -> Vec<Lesson> {
         (0..3).map(|seed| Lesson::new(GRID, &TARGETS, 1_000, &rates(seed, 1500))).collect()
