@@ -10,7 +10,7 @@ type Tier = (&'static str, fn() -> Result<()>);
 
 /// Runs every tier; stops at the first that fails, the minutes so far printed either way.
 pub fn run() -> Result<()> {
-    let tiers: [Tier; 7] = [
+    let tiers: [Tier; 8] = [
         ("format and lints", lints),
         ("plain tests", suite::plain),
         ("chart", crate::chart::run),
@@ -18,6 +18,7 @@ pub fn run() -> Result<()> {
         ("kernel tests", suite::kernel),
         ("fuzzing", || suite::fuzz(30)),
         ("short demo", demo),
+        ("end to end in a cluster", crate::e2e::quick),
     ];
     let mut minutes = Vec::new();
     for (name, tier) in tiers {
