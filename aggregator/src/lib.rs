@@ -185,6 +185,12 @@ fn import(cluster: &mut Cluster, clock: &Clock, path: &Path, shutdown: &Shutdown
     anyhow::ensure!(bytes <= MAX_HISTORY_BYTES, "{bytes} bytes; at most {MAX_HISTORY_BYTES}");
     let history = history::read(BufReader::new(file))?;
     let read = began.elapsed();
+    let now = clock.now().wall;
+    let newest = history.values().filter_map(|bins| bins.bins.last()).map(|(at, _)| *at).max();
+    if let Some(ahead) = newest.filter(|at| *at > now) {
+        let seconds = ahead.unix_seconds() - now.unix_seconds();
+        anyhow::bail!("its newest bin begins {seconds} s from now: want the past, in UTC");
+    }
     for (id, bins) in &history {
         // A workload takes a second or two; nobody waits longer for the end.
         if shutdown.is_requested() {

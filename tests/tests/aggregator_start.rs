@@ -46,12 +46,16 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
         "history.csv",
         "namespace,workload,unix_seconds,requests_per_second\nshop,web,0,1\nshop,web,60,many\n",
     );
+    let future = directory.file(
+        "future.csv",
+        "namespace,workload,unix_seconds,requests_per_second\nshop,web,9999999900,1\nshop,web,9999999960,1\n",
+    );
     let empty = directory.file("empty", " \n");
     let secret = directory.file("secret", "secret");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let target = ["--target", "local=127.0.0.1:1"];
-    let cases: [(&[&str], i32, &[&str]); 14] = [
+    let cases: [(&[&str], i32, &[&str]); 15] = [
         (&[], 2, &["--target"]),
         (&["--target", "cluster=x"], 2, &["cluster=x", "want kubernetes or local=HOST:PORT"]),
         (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
@@ -86,6 +90,11 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
             &[&target[..], &["--listen", "127.0.0.1:0", "--history", &history]].concat(),
             1,
             &["--history", &history, "line 3", "`many` is no load"],
+        ),
+        (
+            &[&target[..], &["--listen", "127.0.0.1:0", "--history", &future]].concat(),
+            1,
+            &["--history", &future, "from now: want the past"],
         ),
     ];
     for (arguments, code, words) in cases {

@@ -164,6 +164,9 @@ impl Forecasts {
                 }
             }
             side.follow(series);
+            // The series holds such points over its finer bins, for people to look at.
+            let end = history.last().map(|(at, _)| at.unix_seconds().div_euclid(step));
+            side.seen = side.seen.max(end);
         }
     }
 

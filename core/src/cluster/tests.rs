@@ -473,6 +473,22 @@ fn imported_history_forecasts_from_the_first_minute_and_grows_ahead_of_the_hour(
     assert!(reasons.contains(&Limiter::Forecast), "{reasons:?}");
 }
 
+/// Between its points such a load has no noise: a grid of 10 s would learn that there is none, and judge itself by it.
+#[test]
+fn history_of_minutes_is_not_shown_to_the_grid_of_ten_seconds() {
+    let mut small = Small::new(4, 90.0);
+    let minute = EPOCH_MS / 60_000;
+    let load = |m: i64| RequestsPerSecond::new(60.0 + (m % 7) as f64).unwrap();
+    let history: Vec<_> = (minute - 600..minute).map(|m| (Wall(m * 60_000), load(m))).collect();
+    small.cluster.import(small.now(), &id(), &history);
+    small.seconds(65);
+    let settled =
+        |bin: u32| small.view().scores.iter().filter(|it| it.bin_seconds == bin).map(|it| it.settled).max();
+    assert!(settled(60).unwrap() > 500, "{:?}", settled(60));
+    // What has been measured: a minute, less the first forecast and the 30 s that it is about.
+    assert!((1..=4).contains(&settled(10).unwrap()), "{:?}", settled(10));
+}
+
 #[test]
 fn an_hour_of_load_has_a_regime() {
     let mut small = Small::new(4, 90.0);

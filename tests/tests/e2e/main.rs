@@ -54,9 +54,10 @@ const fn case(name: &'static str, run: fn(&Run)) -> Case {
 }
 
 const FIRST: Case = case("install", install::as_a_user);
-/// From the start, beside those that follow: they wait for minutes, for little load.
-const BESIDE: [Case; 2] =
-    [case("scale_in", scale_in::after_the_warm_up), case("prometheus", prometheus::scrapes_everything)];
+/// From the start, beside the calm ones: it waits for minutes, and its pods want peace.
+const BESIDE: Case = case("scale_in", scale_in::after_the_warm_up);
+/// From the start, beside all others: what it waits for comes whatever happens to Prescale meanwhile.
+const THROUGHOUT: Case = case("prometheus", prometheus::scrapes_everything);
 const CALM: [Case; 10] = [
     case("notes", install::the_notes_commands_work),
     case("helm_test", install::helm_test),
@@ -90,11 +91,14 @@ fn main() -> ExitCode {
     count(installed);
     // Without it nothing else can pass, and nothing is passed over in silence.
     let run = move |case: Case| installed && run(case, quick);
-    let beside = BESIDE.into_iter().filter(wanted);
-    let beside: Vec<_> = beside.map(|case| std::thread::spawn(move || run(case))).collect();
+    let aside = |case: Case| wanted(&case).then(|| std::thread::spawn(move || run(case)));
+    let join = |thread: std::thread::JoinHandle<bool>| thread.join().unwrap_or(false);
+    let (beside, throughout) = (aside(BESIDE), aside(THROUGHOUT));
     CALM.into_iter().filter(wanted).for_each(|case| count(run(case)));
-    beside.into_iter().for_each(|thread| count(thread.join().unwrap_or(false)));
-    ALONE.into_iter().chain(FAULTS).chain([LAST]).filter(wanted).for_each(|case| count(run(case)));
+    beside.into_iter().for_each(|thread| count(join(thread)));
+    ALONE.into_iter().chain(FAULTS).filter(wanted).for_each(|case| count(run(case)));
+    throughout.into_iter().for_each(|thread| count(join(thread)));
+    [LAST].into_iter().filter(wanted).for_each(|case| count(run(case)));
     forward::close();
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
