@@ -110,7 +110,7 @@ pub fn check(inputs: &Inputs<'_>, plan: &WorkloadPlan) -> Vec<Violation> {
     let unknown = inputs.capacity.is_none() || inputs.scale_out.is_none() || inputs.scale_in.is_none();
     let held = unknown || inputs.data != Data::Fresh;
     rule(Violation::ShrankOnHold, !shrinks || !held);
-    rule(Violation::ShrankSaturated, !shrinks || !inputs.load.censored);
+    rule(Violation::ShrankSaturated, !shrinks || inputs.load.saturated_pods == 0);
     rule(Violation::ShrankInFloorMode, !shrinks || inputs.settings.mode != Mode::Floor);
     rule(Violation::NeedUnderstated, plan.need >= before || !held);
     let recent = inputs.memory.largest_need(inputs.at, inputs.rules.stabilisation_seconds);
@@ -239,8 +239,15 @@ impl Enough {
     }
 
     fn saturation(&self, inputs: &Inputs<'_>, pods: u32) -> bool {
+        let saturated = inputs.load.saturated_pods;
+        let others = pods.saturating_sub(saturated);
+        let most = 2 * u64::from(saturated) >= u64::from(inputs.ready_pods);
         let grown = f64::from(inputs.ready_pods) * inputs.rules.censored_growth;
-        !inputs.load.censored || (f64::from(pods) >= grown && pods >= inputs.replicas)
+        saturated == 0
+            || (pods >= saturated.max(inputs.replicas)
+                && self.carries(others, inputs.load.lower_rps(inputs.rules))
+                && inputs.scale_out.is_none_or(|upper| self.carries(others, upper.load.get()))
+                && (!most || f64::from(pods) >= grown))
     }
 
     fn all(&self, inputs: &Inputs<'_>, pods: u32) -> bool {

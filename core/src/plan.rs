@@ -134,10 +134,8 @@ fn needed(inputs: &Inputs<'_>, steps: &mut Chain) -> u32 {
     if let Some(pods) = inputs.pods_for_backlog() {
         steps.raise(Limiter::Backlog, pods);
     }
-    if inputs.load.censored && inputs.capacity.is_some() {
-        // From the pods that serve, not from those asked for: the next step waits until the last one has arrived.
-        let grown = (f64::from(inputs.ready_pods) * rules.censored_growth).ceil() as u32;
-        steps.raise(Limiter::CensoredDemand, grown.max(inputs.replicas));
+    if let Some(pods) = inputs.pods_for_saturated() {
+        steps.raise(Limiter::CensoredDemand, pods.max(inputs.replicas));
     }
     steps.value
 }

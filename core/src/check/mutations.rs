@@ -46,7 +46,7 @@ fn a_wrong_number_is_caught_by_its_rule() {
     assert_eq!(with_replicas(&of(|o| o.settings.rps_per_pod = None), 5), [V::MoreThanNeeded]);
     assert_eq!(with_replicas(&of(|o| o.scale_in_more = None), 3), [V::ShrankOnHold]);
     assert_eq!(with_replicas(&of(|o| o.settings.mode = Mode::Floor), 3), [V::ShrankInFloorMode]);
-    assert!(with_replicas(&of(|o| o.load.censored = true), 3).contains(&V::ShrankSaturated));
+    assert!(with_replicas(&of(|o| o.load.saturated_pods = 1), 3).contains(&V::ShrankSaturated));
     assert!(with_replicas(&quiet, 41).contains(&V::OutOfBounds));
     assert_eq!(with_replicas(&of(|o| o.replicas = 0), 1), [V::WokeFromZero]);
     let invalid = of(|o| o.data = Data::Hold(HoldCause::SettingsInvalid));

@@ -271,11 +271,12 @@ impl Tracked {
         }
         let rise = trend::expected(recent, second, lead_seconds, rules.burst_sigmas).filter(|_| fresh);
         let nodes = burst(demand, lead_seconds);
+        let saturated = demand.pods.iter().filter(|pod| pod.rate.is_some() && pod.censored.is_some()).count();
         Load {
             windows,
             dispersion: trend::dispersion(recent, second),
             in_flight: demand.in_flight,
-            censored: demand.censored.is_some(),
+            saturated_pods: saturated as u32,
             burst_rps: [rise, nodes].into_iter().flatten().reduce(|a, b| if a >= b { a } else { b }),
         }
     }

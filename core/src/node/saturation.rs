@@ -4,7 +4,7 @@
 //! the rest of the demand. The sign that needs no knowledge of the pod's capacity: requests in flight grow while the
 //! finish rate stays flat below the start rate. It is remembered until the backlog has drained by half, or the pod
 //! finishes clearly more than it did then (so it was not its limit). A pod whose cgroup is throttled for most of the
-//! time is at its limit, whatever the backlog does.
+//! time is at its limit, whatever the backlog does. A pause of a second (a garbage collection, a busy node) is no saturation.
 
 use std::collections::VecDeque;
 
@@ -87,7 +87,9 @@ impl Saturation {
             return None;
         }
         let (first, last) = (self.polls.front()?, self.polls.back()?);
-        let mean = (first.in_flight + last.in_flight) / 2.0;
+        // What one poll shows and the one before does not yet may be a pause that is over within a second.
+        let lasting = last.in_flight.min(self.polls[WINDOW - 2].in_flight);
+        let mean = (first.in_flight + lasting) / 2.0;
         let noise = MIN_GROWTH.max(GROWTH_SIGMAS * (2.0 * mean).sqrt());
         let (mut starts, mut finishes, mut early, mut late) = (0.0, 0.0, 0.0, 0.0);
         for (position, poll) in self.polls.iter().enumerate() {
@@ -99,7 +101,7 @@ impl Saturation {
                 _ => {}
             }
         }
-        let grew = last.in_flight - first.in_flight > noise;
+        let grew = lasting - first.in_flight > noise;
         let flat = late <= FLAT * early;
         let below = finishes <= BELOW * starts;
         (grew && flat && below).then_some(Episode {

@@ -265,13 +265,17 @@ fn the_local_forecast_sleeps_across_membership_changes() {
     assert!((260..=263).contains(&after[0]) && *after.last().unwrap() == 399, "{after:?}");
 }
 
-fn saturating(capacity: u64, load: impl Fn(u64) -> u64, seconds: u64) -> Vec<(u64, Option<Censored>)> {
+fn saturating(
+    capacity: impl Fn(u64) -> u64,
+    load: impl Fn(u64) -> u64,
+    seconds: u64,
+) -> Vec<(u64, Option<Censored>)> {
     let mut node = attached_node();
     let (mut starts, mut finished) = (0u64, 0u64);
     let mut out = Vec::new();
     for i in 1..seconds {
         starts += load(i);
-        finished += capacity.min(starts - finished);
+        finished += capacity(i).min(starts - finished);
         let mut r = reading("a", i as f64, starts);
         r.counters.finishes[2] = finished;
         node.found(at(i as f64), &dirs(&["a"]));
@@ -285,7 +289,7 @@ fn saturating(capacity: u64, load: impl Fn(u64) -> u64, seconds: u64) -> Vec<(u6
 fn a_saturated_pod_is_censored_until_it_has_drained() {
     let load = |i| if (30..60).contains(&i) { 100 } else { 40 };
     let flagged: Vec<u64> =
-        saturating(60, load, 200).into_iter().filter(|(_, c)| c.is_some()).map(|(i, _)| i).collect();
+        saturating(|_| 60, load, 200).into_iter().filter(|(_, c)| c.is_some()).map(|(i, _)| i).collect();
     // 40 too many a second from 30 on, 20 fewer than it can from 60 on: half drained after 30 s.
     let (first, last) = (flagged[0], *flagged.last().unwrap());
     assert!((30..=36).contains(&first), "{first}");
@@ -295,8 +299,18 @@ fn a_saturated_pod_is_censored_until_it_has_drained() {
 
 #[test]
 fn more_load_that_is_served_is_not_censored() {
-    let all = saturating(1000, |i| if i < 30 { 50 } else { 400 }, 100);
+    let all = saturating(|_| 1000, |i| if i < 30 { 50 } else { 400 }, 100);
     assert!(all.iter().all(|(_, c)| c.is_none()));
+}
+
+#[test]
+fn a_pause_of_a_second_is_no_saturation() {
+    // Half a minute of nothing would be: it is the length that counts.
+    for (pause, censored) in [(1, false), (30, true)] {
+        let capacity = |i| if (60..60 + pause).contains(&i) { 0 } else { 60 };
+        let all = saturating(capacity, |_| 20, 120);
+        assert_eq!(all.iter().any(|(_, c)| c.is_some()), censored, "a pause of {pause} s");
+    }
 }
 
 #[test]

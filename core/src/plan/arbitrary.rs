@@ -112,12 +112,13 @@ fn load() -> impl Strategy<Value = Load> {
     let window = (0.0..20_000.0, 0.0..60.0).prop_map(|(starts, seconds)| Window { starts, seconds });
     let burst = prop::option::weighted(0.2, (0.0..5000.0).prop_map(rps));
     let dispersion = prop_oneof![Just(1.0), 0.0..20.0];
-    (prop::collection::vec(window, 0..4), 0..2000u64, dispersion, prop::bool::weighted(0.2), burst).prop_map(
-        |(windows, in_flight, dispersion, censored, burst_rps)| Load {
+    let saturated = prop_oneof![4 => Just(0), 1 => 1..40u32];
+    (prop::collection::vec(window, 0..4), 0..2000u64, dispersion, saturated, burst).prop_map(
+        |(windows, in_flight, dispersion, saturated_pods, burst_rps)| Load {
             windows,
             in_flight,
             dispersion,
-            censored,
+            saturated_pods,
             burst_rps,
         },
     )

@@ -44,8 +44,8 @@ impl WorkloadPlan {
                 basis.backlog, basis.lead_time_seconds
             ),
             Limiter::CensoredDemand => format!(
-                "The {} ready pods are saturated, so more is asked than can be counted: grow to {pods}, never shrink.",
-                basis.ready_pods
+                "{} of {} ready pods are saturated, so more is asked than can be counted: {pods} pods, never fewer.",
+                basis.saturated_pods, basis.ready_pods
             ),
             Limiter::LookAhead => match basis.scale_in {
                 Some(upper) => format!(

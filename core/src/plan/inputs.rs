@@ -57,8 +57,8 @@ pub struct Load {
     pub in_flight: u64,
     /// Variance of the seconds' counts over their mean: 1 for Poisson arrivals; what is below counts as 1.
     pub dispersion: f64,
-    /// Pods are saturated: more is asked than arrives.
-    pub censored: bool,
+    /// Pods whose served rate is a lower bound of what is asked of them.
+    pub saturated_pods: u32,
     /// Where a rise that chance does not explain leads within the lead time; `None` while there is none.
     pub burst_rps: Option<RequestsPerSecond>,
 }
@@ -103,6 +103,8 @@ pub struct Basis {
     pub backlog: f64,
     /// Pods that serve.
     pub ready_pods: u32,
+    /// Pods that serve less than is asked of them.
+    pub saturated_pods: u32,
     /// Where a rise that chance does not explain leads within the lead time.
     pub burst_rps: Option<RequestsPerSecond>,
     /// What one pod carries.
@@ -187,12 +189,28 @@ impl Inputs<'_> {
         self.pods_for(self.load.lower_rps(self.rules) + backlog / drain_seconds)
     }
 
+    /// Pods that make up for saturated ones; `None` while there is none, or the capacity is unknown. A few of many are slow,
+    /// stuck or have more connections than the others: one pod each, beside those that the load needs, expected and counted,
+    /// takes over what they can't serve. Where at least half are saturated the load is too much for all, and can't be counted: it
+    /// is searched for by a step from the pods that serve, so that the next one waits until the last one has arrived.
+    pub fn pods_for_saturated(&self) -> Option<u32> {
+        let saturated = Some(self.load.saturated_pods).filter(|it| *it > 0)?;
+        let counted = self.pods_for(self.load.lower_rps(self.rules))?;
+        let others = self.pods_for_forecast(self.scale_out).unwrap_or(0).max(counted);
+        let instead = others.saturating_add(saturated);
+        if u64::from(saturated) * 2 < u64::from(self.ready_pods) {
+            return Some(instead);
+        }
+        Some(((f64::from(self.ready_pods) * self.rules.censored_growth).ceil() as u32).max(instead))
+    }
+
     /// The numbers for the report.
     pub fn basis(&self) -> Basis {
         Basis {
             measured_rps: self.load.lower_rps(self.rules),
             backlog: self.backlog(),
             ready_pods: self.ready_pods,
+            saturated_pods: self.load.saturated_pods,
             burst_rps: self.load.burst_rps,
             capacity: self.capacity,
             scale_out: self.scale_out,

@@ -44,7 +44,7 @@ proptest! {
             0 => busier.load.windows.iter_mut().for_each(|w| w.starts += more),
             1 => busier.load.windows.push(Window { starts: more, seconds: 1.0 }),
             2 => busier.load.in_flight += more as u64,
-            3 => busier.load.censored = true,
+            3 => busier.load.saturated_pods += more as u32 / 100,
             4 => busier.load.burst_rps = Some(rps(owned.load.burst_rps.map_or(0.0, |r| r.get()) + more)),
             5 => busier.scale_out = owned.scale_out.map(|v| v + more),
             _ => busier.scale_in_more = owned.scale_in_more.map(|v| v + more),
@@ -179,7 +179,7 @@ fn a_backlog_is_drained_within_one_lead_time() {
 #[test]
 fn saturated_pods_grow_by_a_step_and_wait_for_it() {
     let mut owned = Owned::quiet();
-    owned.load.censored = true;
+    owned.load.saturated_pods = 4;
     assert_eq!(last_word(&owned), (8, Limiter::CensoredDemand));
     owned.replicas = 8;
     owned.memory.record_replicas(owned.at, 8);
@@ -187,6 +187,24 @@ fn saturated_pods_grow_by_a_step_and_wait_for_it() {
     owned.ready_pods = 6;
     // The ramp's base is still the 4 of 15 s ago.
     assert_eq!(last_word(&owned), (8, Limiter::RampUp));
+}
+
+/// One of many that hangs asks for one in its place, once, however long it hangs; and none leaves meanwhile.
+#[test]
+fn a_pod_that_is_stuck_is_replaced_and_no_more() {
+    let mut owned = Owned::quiet();
+    owned.load.saturated_pods = 1;
+    assert_eq!(last_word(&owned), (4, Limiter::CensoredDemand), "the three others carry 140 requests/s");
+    owned.scale_out = Some(190.0);
+    let (one_more, limiter) = last_word(&owned);
+    assert_eq!((one_more, limiter), (5, Limiter::CensoredDemand));
+    (owned.replicas, owned.ready_pods) = (one_more, one_more);
+    for _ in 0..100 {
+        assert_eq!(last_word(&owned), (one_more, Limiter::CensoredDemand));
+    }
+    // Twice as many as the load needs: the one that hangs has been made up for already.
+    (owned.replicas, owned.ready_pods) = (10, 10);
+    assert_eq!(last_word(&owned), (10, Limiter::CensoredDemand));
 }
 
 #[test]

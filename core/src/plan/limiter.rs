@@ -105,7 +105,7 @@ impl Limiter {
                 "Requests wait beyond the objective; these pods drain them within one lead time."
             }
             Self::CensoredDemand => {
-                "The pods are saturated, so more is asked than can be counted; grow by a bounded step, never shrink."
+                "Pods are saturated, so more is asked than can be counted: one more for each of a few, a bounded step for most; never fewer."
             }
             Self::LookAhead => "The forecast needs these pods back too soon to be worth dropping them.",
             Self::Stabilisation => "These pods were needed a moment ago; wait before dropping them.",

@@ -56,7 +56,7 @@ const fn case(name: &'static str, run: fn(&Run)) -> Case {
 const FIRST: Case = case("install", install::as_a_user);
 /// From the start, beside the calm ones: it waits for minutes, and its pods want peace.
 const BESIDE: Case = case("scale_in", scale_in::after_the_warm_up);
-/// From the start, beside all others: what it waits for comes whatever happens to Prescale meanwhile.
+/// From the start, beside all others but the uninstall: what it waits for comes whatever else happens to Prescale.
 const THROUGHOUT: Case = case("prometheus", prometheus::scrapes_everything);
 const CALM: [Case; 10] = [
     case("notes", install::the_notes_commands_work),

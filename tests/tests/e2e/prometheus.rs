@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use super::Run;
 use super::app::{App, Load, Scale, arrivals, steady};
-use super::kubectl::{Namespace, kubectl, output, wait};
+use super::kubectl::{Namespace, kubectl, output, try_kubectl, wait};
 use super::prescale::{NAMESPACE, chart, encrypted};
+
+/// Whom it scrapes: pods with this name, on this port.
+const JOBS: [(&str, u16); 2] = [("prescale-agent", 9464), ("prescale-aggregator", 8080)];
 
 /// The server, its files, and its end.
 struct Prometheus {
@@ -28,7 +31,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn start(agents: &[String], aggregators: &[String]) -> Self {
+    fn start() -> Self {
         let directory = std::env::temp_dir().join(format!("prescale-prometheus-{}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("the temporary directory takes files");
         // As the chart's ServiceMonitor says: pods are called by address, and the certificate is for the Service's name.
@@ -43,12 +46,14 @@ impl Prometheus {
         } else {
             String::new()
         };
-        // Debian's has no kubernetes_sd_configs: the targets are written down.
-        let config = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n\
-             - {{job_name: prescale-agent, honor_labels: true, static_configs: [{{targets: {agents:?}}}]}}\n\
-             - {{job_name: prescale-aggregator, honor_labels: true, static_configs: [{{targets: {aggregators:?}}}]{tls}}}\n"
-        );
+        // Debian's has no kubernetes_sd_configs: we write down which pods there are, again and again.
+        let job = |name: &str, tls: &str| {
+            let file = directory.join(name).with_extension("json");
+            let found = format!("file_sd_configs: [{{files: [{}]}}]", file.display());
+            format!("- {{job_name: {name}, honor_labels: true, {found}{tls}}}\n")
+        };
+        let jobs = [job(JOBS[0].0, ""), job(JOBS[1].0, &tls)].concat();
+        let config = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}");
         let file = directory.join("prometheus.yml");
         std::fs::write(&file, config).expect("the temporary directory takes files");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -60,6 +65,22 @@ impl Prometheus {
         command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--log.level=warn");
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Self { child: child.expect("prometheus is installed: `cargo xtask e2e`"), directory, port }
+    }
+
+    /// Names it the pods that there are now. Returns how many; the reason while the API server does not say.
+    fn find(&self) -> Result<usize, String> {
+        let mut all = 0;
+        for (name, port) in JOBS {
+            let targets = addresses(name, port)?;
+            all += targets.len();
+            // Moved into place: it reads the file whenever it changes.
+            let (aside, file) =
+                (self.directory.join("aside"), self.directory.join(name).with_extension("json"));
+            std::fs::write(&aside, format!("[{{\"targets\": {targets:?}}}]"))
+                .expect("the directory takes files");
+            std::fs::rename(&aside, &file).expect("the directory takes files");
+        }
+        Ok(all)
     }
 
     /// The series that a query returns.
@@ -87,9 +108,8 @@ pub fn scrapes_everything(run: &Run) {
     let load = Load::start(&namespace, arrivals(&[steady(80.0, 720.0)], 9));
     scale.change_after(load.began, 60);
     namespace.annotate("web", &["paused=true"]);
-    let (agents, aggregators) = (addresses("prescale-agent", 9464), addresses("prescale-aggregator", 8080));
-    let prometheus = Prometheus::start(&agents, &aggregators);
-    let targets = agents.len() + aggregators.len();
+    let prometheus = Prometheus::start();
+    let targets = prometheus.find().expect("the API server answers");
     wait("every target is up", 60, || {
         let up = prometheus.query("up == 1")?;
         if up.len() == targets { Ok(()) } else { Err(format!("{} of {targets}: {up:?}", up.len())) }
@@ -102,6 +122,8 @@ pub fn scrapes_everything(run: &Run) {
     // The first forecast of minutes comes when a minute is full; that of five minutes is judged by what came five later.
     wait("series for every query", 600, || {
         std::thread::sleep(Duration::from_secs(2));
+        // Other tests end pods meanwhile.
+        prometheus.find()?;
         let mut empty = Vec::new();
         for query in open.drain(..) {
             match prometheus.query(&query) {
@@ -121,11 +143,11 @@ pub fn scrapes_everything(run: &Run) {
     ));
 }
 
-fn addresses(name: &str, port: u16) -> Vec<String> {
+fn addresses(name: &str, port: u16) -> Result<Vec<String>, String> {
     let selector = format!("app.kubernetes.io/name={name}");
     let path = "jsonpath={.items[*].status.podIP}";
-    let ips = kubectl(&["get", "pods", "--namespace", NAMESPACE, "-l", &selector, "-o", path]);
-    ips.split_whitespace().map(|ip| format!("{ip}:{port}")).collect()
+    let get = ["get", "pods", "--namespace", NAMESPACE, "-l", &selector, "--request-timeout=5s", "-o", path];
+    Ok(try_kubectl(&get)?.split_whitespace().map(|ip| format!("{ip}:{port}")).collect())
 }
 
 /// Every `expr` of the chart's dashboard, its variables filled in as Grafana would for one who looks at `web` in

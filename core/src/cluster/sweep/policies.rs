@@ -192,7 +192,8 @@ fn measured(world: &World, t: usize, pods: &Pods, variant: &Variant) -> Load {
         // A tenth of a second's requests are in service.
         in_flight: (pods.backlog + 0.1 * world.counts[t].min(pods.served_rps())) as u64,
         dispersion: trend::dispersion(&loads, 1.0),
-        censored: pods.backlog > 0.5 * pods.served_rps(),
+        // They share the backlog evenly.
+        saturated_pods: if pods.backlog > 0.5 * pods.served_rps() { pods.ready } else { 0 },
         burst_rps: trend::expected(&loads, 1.0, lead, variant.rules.burst_sigmas),
     }
 }
