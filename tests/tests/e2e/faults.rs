@@ -10,7 +10,7 @@ use super::Run;
 use super::app::{App, Load, Scale, arrivals, steady};
 use super::kubectl::{Namespace, Watch, kubectl, wait};
 use super::prescale::{
-    self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, nodes, process, workload,
+    self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, leader, nodes, process, workload,
 };
 
 /// From the leader's end to the next write.
