@@ -1,6 +1,9 @@
 //! The end-to-end tests: images, a cluster of their own, the tests inside its network, and nothing left at the end.
 
-use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::images::Which;
 use crate::{cluster, go, images, packages, run};
@@ -22,6 +25,14 @@ pub struct Options {
     /// The cluster's name; never the developer's own one: it is ended before and after the tests.
     #[arg(long, default_value = "e2e")]
     name: String,
+    /// Not a cluster of our making but the one of this kubeconfig, with kubectl and from where its pods can be called: one
+    /// of its nodes. Installs Prescale, makes namespaces called prescale-e2e-…, and removes both.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// What stands before the images' names in that cluster: where you have pushed prescale-agent, prescale-aggregator
+    /// and server, or `prescale.dev/` where you have loaded the archives.
+    #[arg(long, default_value = "prescale.dev/", requires = "kubeconfig")]
+    image_prefix: String,
     /// Only the tests whose names contain one of these; `install` is always run.
     tests: Vec<String>,
 }
@@ -31,7 +42,14 @@ pub struct Options {
 /// # Errors
 /// If one fails, or if what they need can't be built: nothing is passed over.
 pub fn quick() -> Result<()> {
-    run(&Options { quick: true, keep: false, name: "ci".into(), tests: Vec::new() })
+    run(&Options {
+        quick: true,
+        keep: false,
+        name: "ci".into(),
+        kubeconfig: None,
+        image_prefix: String::new(),
+        tests: Vec::new(),
+    })
 }
 
 /// Runs them all.
@@ -40,6 +58,9 @@ pub fn run(options: &Options) -> Result<()> {
     let server = go::server()?;
     let mut archives = vec![images::build(Which::Agent)?, images::build(Which::Aggregator)?];
     archives.push(server);
+    if let Some(kubeconfig) = &options.kubeconfig {
+        return elsewhere(options, kubeconfig, &archives);
+    }
     let name = &options.name;
     // A run that was stopped may have left its cluster.
     cluster::down(name)?;
@@ -52,18 +73,42 @@ pub fn run(options: &Options) -> Result<()> {
     outcome.and(ended)
 }
 
+/// In a cluster of somebody's, whose nodes have the images.
+fn elsewhere(options: &Options, kubeconfig: &Path, archives: &[PathBuf]) -> Result<()> {
+    let kubeconfig =
+        kubeconfig.canonicalize().with_context(|| format!("--kubeconfig {}", kubeconfig.display()))?;
+    let found = Command::new("kubectl").args(["version", "--client"]).output();
+    ensure!(found.is_ok_and(|it| it.status.success()), "--kubeconfig needs kubectl on the path");
+    eprintln!("the cluster's nodes must have these images, as {}NAME:", options.image_prefix);
+    for archive in archives {
+        eprintln!("  {}", archive.display());
+    }
+    let mut cargo = tests(options)?;
+    cargo.env("KUBECONFIG", kubeconfig).env("PRESCALE_E2E_IMAGE_PREFIX", &options.image_prefix);
+    finish(cargo)
+}
+
 fn test(options: &Options) -> Result<()> {
     let name = &options.name;
-    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "e2e", "--"]);
-    cargo.args(&options.tests);
+    let mut cargo = tests(options)?;
     // cargo starts the tests through this: inside the network namespace that pods can be reached from.
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let variable = format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"));
     cargo.env(variable, format!("{} --name {name} run --", cluster::runner().display()));
-    cargo.env("PATH", cluster::path_with_helm()?).env("PRESCALE_E2E_CLUSTER", name);
+    cargo.env("PRESCALE_E2E_CLUSTER", name);
+    finish(cargo)
+}
+
+fn tests(options: &Options) -> Result<Command> {
+    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "e2e", "--"]);
+    cargo.args(&options.tests).env("PATH", cluster::path_with_helm()?);
     if options.quick {
         cargo.env("PRESCALE_E2E_QUICK", "1");
     }
+    Ok(cargo)
+}
+
+fn finish(mut cargo: Command) -> Result<()> {
     // They print `N passed, N failed` at the end themselves.
     let status = cargo.status().context("starting cargo")?;
     if !status.success() {

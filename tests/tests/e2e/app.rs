@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::kubectl::{Namespace, Watch, wait};
+use super::prescale::image_prefix;
 
 /// A request slower than this is slow.
 pub const OBJECTIVE: Duration = Duration::from_millis(200);
@@ -58,7 +59,7 @@ spec:
       terminationGracePeriodSeconds: 10
       containers:
       - name: server
-        image: prescale.dev/server:1
+        image: {prefix}server:1
         args: {arguments:?}
         ports: [{{containerPort: {PORT}}}]
         resources: {{requests: {{cpu: {cpu}, memory: 8Mi}}}}
@@ -70,6 +71,7 @@ spec:
             node = node.unwrap_or_default(),
             arguments = self.arguments,
             cpu = self.cpu,
+            prefix = image_prefix(),
         )
     }
 

@@ -11,12 +11,17 @@ use super::prescale::{self, NAMESPACE, helm};
 
 /// `helm install`, the label that its notes ask for, and everything ready.
 pub fn as_a_user(run: &Run) {
-    super::kubectl::roll_out("kube-system", "deployment/coredns");
+    if prescale::is_ours() {
+        super::kubectl::roll_out("kube-system", "deployment/coredns");
+    } else {
+        prescale::none_is_there();
+    }
     let begin = Instant::now();
     prescale::install();
     let label = "pod-security.kubernetes.io/enforce=privileged";
     kubectl(&["label", "namespace", NAMESPACE, label, "--overwrite"]);
     prescale::ready();
+    prescale::pods_are_reachable();
     let leader = prescale::leader();
     run.say(&format!(
         "ready {:.1} s after `helm install`: {} agents, leader {leader}",

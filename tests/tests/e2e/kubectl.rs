@@ -64,10 +64,11 @@ pub fn wait<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Result<T, Str
 pub struct Namespace(pub String);
 
 impl Namespace {
-    /// Makes it; one that an earlier run has left goes first.
+    /// Makes it, by a name that nobody else has; one that an earlier run has left goes first.
     pub fn new(name: &str) -> Self {
-        wait("a namespace", 60, || try_kubectl(&["create", "namespace", name]));
-        Self(name.to_owned())
+        let name = format!("prescale-e2e-{name}");
+        wait("a namespace", 60, || try_kubectl(&["create", "namespace", &name]));
+        Self(name)
     }
 
     /// kubectl in it.

@@ -1,9 +1,11 @@
 //! The installation that all tests share, and what it says: its API, its metrics, its processes.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use prescale_tests::openmetrics::{self, Page};
 use serde_json::Value;
@@ -15,6 +17,16 @@ use super::kubectl::{kubectl, output, roll_out, try_kubectl, wait};
 pub const NAMESPACE: &str = "prescale";
 const AGENT_PORT: u16 = 9464;
 const AGGREGATOR_PORT: u16 = 8080;
+
+/// Whether the cluster is one of our making: its nodes' processes are this machine's, and nothing else runs in it.
+pub fn is_ours() -> bool {
+    std::env::var_os("PRESCALE_E2E_CLUSTER").is_some()
+}
+
+/// What stands before the images' names.
+pub fn image_prefix() -> String {
+    std::env::var("PRESCALE_E2E_IMAGE_PREFIX").unwrap_or_else(|_| "prescale.dev/".to_owned())
+}
 
 /// Calls helm.
 pub fn helm(arguments: &[&str]) -> Result<String, String> {
@@ -30,6 +42,7 @@ pub fn chart() -> PathBuf {
 pub fn install() -> String {
     let chart = chart();
     let chart = chart.to_str().expect("the tree's path is UTF-8");
+    let prefix = format!("image.prefix={}", image_prefix());
     let notes = helm(&[
         // One that is there already, on a cluster that was kept, is brought up to date.
         "upgrade",
@@ -40,9 +53,50 @@ pub fn install() -> String {
         NAMESPACE,
         "--create-namespace",
         "--set",
-        "image.prefix=prescale.dev/",
+        &prefix,
     ]);
     notes.unwrap_or_else(|said| panic!("helm install: {said}"))
+}
+
+/// In somebody's cluster: that there is no Prescale yet, which these tests would take for theirs and uninstall.
+///
+/// # Panics
+/// If there is one.
+pub fn none_is_there() {
+    for namespace in [NAMESPACE, "--all-namespaces"] {
+        let found = if namespace == NAMESPACE {
+            helm(&["list", "--short", "--namespace", NAMESPACE])
+        } else {
+            try_kubectl(&[
+                "get",
+                "daemonsets",
+                namespace,
+                "-l",
+                "app.kubernetes.io/name=prescale-agent",
+                "-o",
+                "name",
+            ])
+        };
+        let found = found.unwrap_or_else(|said| panic!("the cluster does not answer: {said}"));
+        assert!(
+            found.is_empty(),
+            "a Prescale is installed here ({found}): these tests would change and remove it"
+        );
+    }
+}
+
+/// That pods can be called from here: the load goes to their addresses, as a Service's would.
+///
+/// # Panics
+/// If not, with what to do.
+pub fn pods_are_reachable() {
+    let path = "jsonpath={.items[0].status.podIP}";
+    let selector = "app.kubernetes.io/name=prescale-aggregator";
+    let ip = kubectl(&["get", "pods", "--namespace", NAMESPACE, "-l", selector, "-o", path]);
+    let address = SocketAddr::new(ip.parse().expect("a ready pod has an address"), AGGREGATOR_PORT);
+    if let Err(error) = TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+        panic!("pods can't be called from here ({address}: {error}): run this on one of the cluster's nodes");
+    }
 }
 
 /// Waits until all of it is ready.
