@@ -56,8 +56,10 @@ pub fn quick() -> Result<()> {
 pub fn run(options: &Options) -> Result<()> {
     packages::ensure(PACKAGES, "the end-to-end tests")?;
     let server = go::server()?;
-    let mut archives = vec![images::build(Which::Agent)?, images::build(Which::Aggregator)?];
-    archives.push(server);
+    let mut archives = vec![server];
+    for which in [Which::Agent, Which::Aggregator, Which::Sample] {
+        archives.push(images::build(which)?);
+    }
     if let Some(kubeconfig) = &options.kubeconfig {
         return elsewhere(options, kubeconfig, &archives);
     }

@@ -19,6 +19,7 @@ mod kubectl;
 mod prescale;
 mod prometheus;
 mod reaction;
+mod sample;
 mod scale_in;
 
 use std::process::ExitCode;
@@ -77,8 +78,9 @@ const CALM: [Case; 10] = [
     case("floor", floor::is_raised_and_given_back),
     case("capabilities", capabilities::removed_in_turn),
 ];
-/// Its load takes both cores of a small machine: pods beside it are saturated, and rightly grow.
-const ALONE: [Case; 1] = [on_nodes("cost", cost::of_two_thousand_requests)];
+/// Their load takes both cores of a small machine: pods beside them are saturated, and rightly grow.
+const ALONE: [Case; 2] =
+    [on_nodes("cost", cost::of_two_thousand_requests), case("sample", sample::grows_under_its_load)];
 const FAULTS: [Case; 4] = [
     on_nodes("agent_killed", faults::agent_killed),
     on_nodes("leader_killed", faults::leader_killed),
