@@ -1,13 +1,17 @@
 //! A series in, quantiles out, by the real binary over real HTTP.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use prescale_models::{Bin, Ensemble, Grid, Target};
 use prescale_shell::client::{self, Client, said};
 use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
-use prescale_tests::aggregator::{Aggregator, FakeTarget};
+use prescale_tests::aggregator::{Aggregator, FakeTarget, until};
 use serde_json::{Value, json};
 
 const PREDICT: &str = "/api/v1/predict";
+/// Longest that a stop may take.
+const SOON: Duration = Duration::from_secs(10);
 
 /// A day's shape with a gap in it, whole numbers so that no digit is lost on the way.
 fn load(minute: i64) -> Option<f64> {
@@ -96,4 +100,54 @@ async fn what_can_not_be_forecast_is_refused_with_the_field_and_the_mend() {
     assert_eq!(send(JSON, long(40_000)).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(send(PROTOBUF, good.to_string()).await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(page().get(PREDICT).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn one_forecast_is_computed_at_a_time_and_none_that_nobody_waits_for() {
+    let target = FakeTarget::start(vec![]).await;
+    let mut aggregator = Aggregator::start(target.address, &[]);
+    let values: Vec<Option<f64>> = (0..20_160).map(load).collect();
+    let long = json!({"step_seconds": 60, "start_unix_seconds": 0, "values": values});
+    let short = json!({"step_seconds": 60, "start_unix_seconds": 0, "values": [1]});
+    let client = || Client::new(&aggregator.address.to_string(), client::Limits::default()).unwrap();
+    let start = |client: Client| {
+        let body = long.to_string();
+        tokio::spawn(async move {
+            // It may meet one of our short ones: then again.
+            while let Ok(reply) = client.send(Method::POST, PREDICT, JSON, body.clone()).await {
+                if reply.status() != StatusCode::SERVICE_UNAVAILABLE {
+                    return;
+                }
+            }
+        })
+    };
+    let busy = async || {
+        until("a refusal", async || {
+            let reply = client().send(Method::POST, PREDICT, JSON, short.to_string()).await.unwrap();
+            match reply.status() {
+                StatusCode::SERVICE_UNAVAILABLE => Ok(reply.headers()["retry-after"].clone()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await
+    };
+    let first = start(client());
+    assert_eq!(busy().await, "5");
+    // The control loop answers meanwhile.
+    assert!(aggregator.json("/api/v1/workloads").await.is_ok());
+    assert!(!first.is_finished(), "too short to prove anything");
+    first.abort();
+    let gone = std::time::Instant::now();
+    until("a turn", async || match ask(&client(), &short).await {
+        (StatusCode::OK, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(gone.elapsed() < Duration::from_secs(10), "it was computed to its end: {:?}", gone.elapsed());
+
+    let second = start(client());
+    busy().await;
+    aggregator.terminate();
+    assert!(tokio::time::timeout(SOON, aggregator.ended()).await.expect("it hangs").success());
+    drop(second);
 }
