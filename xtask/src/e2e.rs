@@ -54,6 +54,9 @@ pub fn quick() -> Result<()> {
 
 /// Runs them all.
 pub fn run(options: &Options) -> Result<()> {
+    if let Some(file) = &options.kubeconfig {
+        ensure!(file.is_file(), "--kubeconfig {}: there is no such file", file.display());
+    }
     packages::ensure(PACKAGES, "the end-to-end tests")?;
     let server = go::server()?;
     let mut archives = vec![server];
