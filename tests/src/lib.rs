@@ -8,5 +8,6 @@ pub mod demo;
 pub mod forecast;
 pub mod kernel;
 pub mod openmetrics;
+pub mod scratch;
 pub mod simulator;
 pub mod train;

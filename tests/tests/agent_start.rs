@@ -8,30 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use prescale_tests::binaries::binary;
-
-/// A directory of the test's own, that everybody may read; removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prescale-start-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use prescale_tests::scratch::Scratch;
 
 fn agent(program: PathBuf, flags: &[&str]) -> Command {
     let mut command = Command::new(program);
@@ -51,8 +28,8 @@ fn refusal(command: &mut Command) -> String {
 
 #[test]
 fn each_wrong_flag_is_one_clear_sentence() {
-    let scratch = Scratch::new("flags");
-    let directory = scratch.0.to_str().unwrap();
+    let scratch = Scratch::new();
+    let directory = scratch.path().to_str().unwrap();
     let empty = scratch.file("empty", b" \n");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -103,9 +80,10 @@ fn help_teaches_and_unknown_flags_are_refused() {
 #[test]
 #[ignore = "needs root and cgroup2"]
 fn without_root_it_names_the_capabilities() {
-    let scratch = Scratch::new("user");
+    let scratch = Scratch::new();
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o755)).unwrap();
     // Copies that another user can reach, wherever the tree lies.
-    let program = scratch.0.join("prescale-agent");
+    let program = scratch.path().join("prescale-agent");
     fs::copy(binary("prescale-agent"), &program).unwrap();
     let object =
         fs::read(std::env::var_os("PRESCALE_OBJECT").map_or_else(built_object, PathBuf::from)).unwrap();

@@ -2,42 +2,26 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use prescale_models::{Choice, choice};
 use prescale_shell::clock::Clock;
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use prescale_tests::scratch::Scratch;
 use serde_json::Value;
 
 const MODELS: &str = "/api/v1/models";
 
-/// A file with two days of minutes of a daily wave, deleted when dropped.
-struct History(PathBuf);
-
-impl History {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prescale-models-{name}-{}.csv", std::process::id()));
-        let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
-        let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
-        for minute in (0..2 * 1440).rev() {
-            let at = now - minute * 60;
-            let phase = (at % 86_400) as f64 / 86_400.0 * std::f64::consts::TAU;
-            let noise = (minute * 7919 % 11) as f64;
-            writeln!(text, "shop,web,{at},{:.3}", 100.0 + 50.0 * phase.sin() + noise).unwrap();
-        }
-        std::fs::write(&path, text).unwrap();
-        Self(path)
+/// Two days of minutes of a daily wave, up to now.
+fn history() -> String {
+    let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
+    let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
+    for minute in (0..2 * 1440).rev() {
+        let at = now - minute * 60;
+        let phase = (at % 86_400) as f64 / 86_400.0 * std::f64::consts::TAU;
+        let noise = (minute * 7919 % 11) as f64;
+        writeln!(text, "shop,web,{at},{:.3}", 100.0 + 50.0 * phase.sin() + noise).unwrap();
     }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for History {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    text
 }
 
 fn on(models: &Value) -> Vec<&str> {
@@ -51,9 +35,10 @@ fn of<'a>(models: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test]
 async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
-    let history = History::new("default");
+    let scratch = Scratch::new();
+    let history = scratch.file("history.csv", history());
     let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
-    let aggregator = Aggregator::start(target.address, &["--history", history.path()]);
+    let aggregator = Aggregator::start(target.address, &["--history", &history]);
     let detail = until("the workload", async || aggregator.json("/api/v1/workloads/shop/web").await).await;
     let scores = detail["scores"].as_array().unwrap();
     assert_eq!(scores.len(), 15);
@@ -118,9 +103,10 @@ async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
 
 #[tokio::test]
 async fn fewer_models_forecast_and_show_as_the_only_ones() {
-    let history = History::new("few");
+    let scratch = Scratch::new();
+    let history = scratch.file("history.csv", history());
     let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
-    let few = ["--history", history.path(), "--models", "holt_winters,tuned_smoothing"];
+    let few = ["--history", &history, "--models", "holt_winters,tuned_smoothing"];
     let aggregator = Aggregator::start(target.address, &few);
     let detail = until("the workload", async || aggregator.json("/api/v1/workloads/shop/web").await).await;
     assert!(detail["forecast"]["at"].as_array().is_some_and(|it| !it.is_empty()), "{detail}");

@@ -3,35 +3,13 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use prescale_shell::clock::Clock;
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
 use prescale_tests::binaries::binary;
+use prescale_tests::scratch::Scratch;
 use rustix::process::{Pid, Signal, kill_process};
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prescale-start-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stderr, .. } =
@@ -41,17 +19,17 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn what_is_wrong_stops_the_start_with_one_sentence() {
-    let directory = Directory::new("wrong");
-    let history = directory.file(
+    let scratch = Scratch::new();
+    let history = scratch.file(
         "history.csv",
         "namespace,workload,unix_seconds,requests_per_second\nshop,web,0,1\nshop,web,60,many\n",
     );
-    let future = directory.file(
+    let future = scratch.file(
         "future.csv",
         "namespace,workload,unix_seconds,requests_per_second\nshop,web,9999999900,1\nshop,web,9999999960,1\n",
     );
-    let empty = directory.file("empty", " \n");
-    let secret = directory.file("secret", "secret");
+    let empty = scratch.file("empty", " \n");
+    let secret = scratch.file("secret", "secret");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let target = ["--target", "local=127.0.0.1:1"];
@@ -110,7 +88,7 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
 
 #[tokio::test]
 async fn a_history_gives_a_forecast_before_the_first_report() {
-    let directory = Directory::new("history");
+    let scratch = Scratch::new();
     let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
     let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
     // Two days of a daily wave between 50 and 150.
@@ -119,7 +97,7 @@ async fn a_history_gives_a_forecast_before_the_first_report() {
         let phase = (at % 86_400) as f64 / 86_400.0 * std::f64::consts::TAU;
         writeln!(text, "shop,web,{at},{:.3}", 100.0 + 50.0 * phase.sin()).unwrap();
     }
-    let history = directory.file("history.csv", &text);
+    let history = scratch.file("history.csv", &text);
     let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
     let mut aggregator = Aggregator::start(target.address, &["--history", &history]);
     assert!(
@@ -145,7 +123,7 @@ async fn a_history_gives_a_forecast_before_the_first_report() {
 #[test]
 fn sigterm_while_history_is_imported_ends_it_within_a_workload() {
     const WORKLOADS: usize = 50;
-    let directory = Directory::new("stopped");
+    let scratch = Scratch::new();
     let now = Clock::real().now().wall.unix_seconds() / 60 * 60;
     let mut text = "namespace,workload,unix_seconds,requests_per_second\n".to_owned();
     for workload in 0..WORKLOADS {
@@ -153,7 +131,7 @@ fn sigterm_while_history_is_imported_ends_it_within_a_workload() {
             writeln!(text, "shop,web-{workload},{},100", now - minute * 60).unwrap();
         }
     }
-    let history = directory.file("history.csv", &text);
+    let history = scratch.file("history.csv", &text);
     let mut aggregator = Command::new(binary("prescale-aggregator"))
         .args(["--target", "local=127.0.0.1:1", "--listen", "127.0.0.1:0", "--history", &history])
         .stderr(Stdio::piped())

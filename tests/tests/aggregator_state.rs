@@ -1,7 +1,6 @@
 //! What outlives the aggregator, on the real binary: kill -9 and start again, a standby, a broken file, a wrong directory.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,27 +8,8 @@ use prescale_shell::clock::{Clock, ClockArgs};
 use prescale_shell::http::StatusCode;
 use prescale_tests::aggregator::{Aggregator, FakeAgent, FakeTarget, until, workload};
 use prescale_tests::binaries::binary;
+use prescale_tests::scratch::Scratch;
 use serde_json::Value;
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prescale-state-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 const WEB: &str = "/api/v1/workloads/shop/web";
 /// Rounds of checkpoints, bins and windows pass ten times as fast as in production.
@@ -92,10 +72,11 @@ fn memory(detail: &Value) -> [Value; 3] {
 
 #[tokio::test]
 async fn killed_and_started_again_it_goes_on_from_ten_seconds_earlier_at_most() {
-    let directory = Directory::new("kill");
+    let scratch = Scratch::new();
+    let directory = scratch.name("state");
     let time = Time::start();
     let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
-    let arguments = ["--state-dir", directory.path()];
+    let arguments = ["--state-dir", &directory];
     let mut first = time.aggregator(&target, &arguments);
     let mut agent = FakeAgent::default();
     let raised = first
@@ -150,13 +131,11 @@ async fn killed_and_started_again_it_goes_on_from_ten_seconds_earlier_at_most() 
 
 #[tokio::test]
 async fn a_starting_replica_takes_the_leaders_state_and_strangers_do_not() {
-    let (directory, secret) = (Directory::new("peer"), Directory::new("secret"));
-    std::fs::create_dir_all(&secret.0).unwrap();
-    let token = secret.0.join("token");
-    std::fs::write(&token, "open-sesame").unwrap();
+    let scratch = Scratch::new();
+    let (directory, token) = (scratch.name("state"), scratch.file("token", "open-sesame"));
     let time = Time::start();
     let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
-    let leader = time.aggregator(&target, &["--state-dir", directory.path()]);
+    let leader = time.aggregator(&target, &["--state-dir", &directory]);
     let mut agent = FakeAgent::default();
     leader
         .under_load(time.pace(), &mut agent, 45.0, "a decision", async || {
@@ -183,7 +162,7 @@ async fn a_starting_replica_takes_the_leaders_state_and_strangers_do_not() {
     let whole = [("source", "leader"), ("outcome", "whole")];
     assert_eq!(page.value("prescale_aggregator_restores_total", &whole), 1.0);
     // With a token, state is for those who have it.
-    let closed = time.aggregator(&target, &["--token-file", token.to_str().unwrap()]);
+    let closed = time.aggregator(&target, &["--token-file", &token]);
     let refused = closed.client.get("/v1/snapshot").await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     let posted = other.client.get("/v1/snapshot?store=1&since=5").await.unwrap();
@@ -192,12 +171,12 @@ async fn a_starting_replica_takes_the_leaders_state_and_strangers_do_not() {
 
 #[tokio::test]
 async fn a_broken_file_is_said_and_put_aside_and_nothing_shrinks() {
-    let directory = Directory::new("broken");
-    std::fs::create_dir_all(&directory.0).unwrap();
-    std::fs::write(directory.0.join("state.redb"), vec![0x5a; 50_000]).unwrap();
+    let scratch = Scratch::new();
+    scratch.file("state.redb", vec![0x5a; 50_000]);
+    let directory = scratch.name("");
     let time = Time::start();
     let target = FakeTarget::start(vec![workload("shop", "web", 12)]).await;
-    let mut aggregator = time.aggregator(&target, &["--state-dir", directory.path()]);
+    let mut aggregator = time.aggregator(&target, &["--state-dir", &directory]);
     let log = aggregator.log();
     assert!(log.contains("can't be read") && log.contains("starts anew"), "{log}");
     let mut agent = FakeAgent::default();
@@ -212,21 +191,20 @@ async fn a_broken_file_is_said_and_put_aside_and_nothing_shrinks() {
         .await;
     assert_eq!(target.writes(), [], "nothing was taken away");
     saved(&aggregator).await;
-    assert!(directory.0.join("state.redb.broken").exists());
+    assert!(scratch.path().join("state.redb.broken").exists());
 }
 
 #[test]
 fn a_directory_that_can_not_be_used_stops_the_start() {
-    let directory = Directory::new("file");
-    std::fs::write(&directory.0, "a file").unwrap();
+    let scratch = Scratch::new();
+    let directory = scratch.file("state", "a file");
     let out = Command::new(binary("prescale-aggregator"))
-        .args(["--target", "local=127.0.0.1:1", "--state-dir", directory.path()])
+        .args(["--target", "local=127.0.0.1:1", "--state-dir", &directory])
         .output()
         .unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("--state-dir") && said.contains(directory.path()), "{said}");
-    std::fs::remove_file(&directory.0).unwrap();
+    assert!(said.contains("--state-dir") && said.contains(&directory), "{said}");
 }
 
 /// `cargo test --release -p prescale-tests --test aggregator_state -- --ignored --nocapture`; in a debug build it would
@@ -236,12 +214,13 @@ fn a_directory_that_can_not_be_used_stops_the_start() {
 #[ignore = "a measurement: a minute of 1,000 workloads"]
 #[allow(clippy::print_stdout)]
 async fn what_the_state_of_a_thousand_workloads_costs() {
-    let directory = Directory::new("cost");
+    let scratch = Scratch::new();
+    let directory = scratch.name("state");
     let workloads = (0..1000).map(|n| workload("shop", &format!("web-{n}"), 1)).collect();
     // In real time: flags of the clock are left out.
     let time = Time { clock: Clock::real(), flags: Vec::new() };
     let target = FakeTarget::start(workloads).await;
-    let mut first = time.aggregator(&target, &["--state-dir", directory.path()]);
+    let mut first = time.aggregator(&target, &["--state-dir", &directory]);
     let mut agent = FakeAgent::default();
     let ends = std::time::Instant::now() + Duration::from_secs(60);
     first
@@ -259,7 +238,7 @@ async fn what_the_state_of_a_thousand_workloads_costs() {
     println!("bytes written: {:.1} MB", value("checkpoint_bytes_total") / 1e6);
     first.kill();
     let began = std::time::Instant::now();
-    let second = time.aggregator(&target, &["--state-dir", directory.path()]);
+    let second = time.aggregator(&target, &["--state-dir", &directory]);
     until("all workloads restored", async || {
         let whole = [("source", "store"), ("outcome", "whole")];
         let restored = second.metrics().await?.value("prescale_aggregator_restores_total", &whole);

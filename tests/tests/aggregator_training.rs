@@ -2,37 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use prescale_tests::scratch::Scratch;
 use serde_json::Value;
 
 const STATE: &str = "/api/v1/models/training";
 const TRAIN: &str = "/api/v1/models/train";
 const ROLLBACK: &str = "/api/v1/models/rollback";
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prescale-training-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 async fn post(aggregator: &Aggregator, path: &str) -> (StatusCode, Value) {
     let reply = aggregator.client.send(Method::POST, path, JSON, "").await.unwrap();
@@ -56,10 +35,9 @@ fn history(names: [&str; 2]) -> String {
 
 #[tokio::test]
 async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
-    let directory = Directory::new("run");
-    std::fs::write(directory.file("history.csv"), history(["web", "cart"])).unwrap();
+    let scratch = Scratch::new();
     let target = FakeTarget::start(vec![workload("shop", "web", 1), workload("shop", "cart", 1)]).await;
-    let (history, state) = (directory.file("history.csv"), directory.file("state"));
+    let (history, state) = (scratch.file("history.csv", history(["web", "cart"])), scratch.name("state"));
     let flags = ["--history", &history, "--state-dir", &state, "--train-cpu-share", "1"];
     let mut aggregator = Aggregator::start(target.address, &flags);
     until("it leads", async || {
