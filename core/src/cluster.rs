@@ -16,6 +16,8 @@ mod trend;
 mod writes;
 
 #[cfg(test)]
+mod doubts;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -209,6 +209,11 @@ impl Series {
         ring.iter_newest(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
+    /// The bin of this index; `None` where it is not kept any more, or not yet.
+    pub fn at(&self, resolution: Resolution, index: i64) -> Option<Point> {
+        self.rings[resolution as usize].at(index)
+    }
+
     /// Whether a coarser ring has changed behind its newest bin since the last call: an older [`SavedSeries`] and a
     /// [`SeriesTail`] no longer make this history.
     pub(crate) fn take_refilled(&mut self) -> bool {

@@ -94,6 +94,8 @@ pub struct Workload {
     pub load: Load,
     /// What kind of load the last hour was: `idle`, `steady`, `trending`, `bursty`, `cron-like`; `null` in its first hour.
     pub regime: Option<&'static str>,
+    /// Why the newest minute's load is not what it seems; `null`: it is.
+    pub anomaly: Option<Anomaly>,
     /// Everything ever counted since the aggregator's start.
     pub totals: Totals,
     /// Latency over about the last ten seconds; `null` when nothing finished.
@@ -146,6 +148,17 @@ pub struct Settings {
     pub headroom: f64,
     /// Decide but do not act.
     pub paused: bool,
+}
+
+/// What the anomaly filter says of the newest minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Anomaly {
+    /// `flood`, `synthetic` or `fault`.
+    pub reason: &'static str,
+    /// Whether nothing shrinks for it, and the forecasts of minutes take it for a gap.
+    pub holds: bool,
+    /// For a person.
+    pub sentence: &'static str,
 }
 
 /// The load as measured.

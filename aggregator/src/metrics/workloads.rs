@@ -116,6 +116,15 @@ const FAMILIES: &[(&str, &str, Many)] = &[
         },
     ),
     (
+        "prescale_aggregator_anomaly",
+        "1 for the reason why the newest minute's load is not what it seems, if there is one",
+        |w, add| {
+            if let Some(anomaly) = &w.anomaly {
+                add(vec![("reason", anomaly.reason.into())], 1.0);
+            }
+        },
+    ),
+    (
         "prescale_aggregator_gate",
         "1 for the reason why the newest plan is not carried out, if there is one",
         |w, add| {

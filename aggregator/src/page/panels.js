@@ -19,13 +19,23 @@ function number(value, unit, label) {
   return element("div", { class: "number" }, element("b", {}, value, unit ? element("small", {}, ` ${unit}`) : null), element("span", {}, label));
 }
 
+const ANOMALIES = { flood: "many times the usual", synthetic: "as a generator sends it", fault: "the measuring is in doubt" };
+
+/** What there is to say of the load now, the most important first. */
+function loadText({ load, anomaly, regime }) {
+  if (load.censored) return "load, or more: saturated";
+  if (anomaly) return `load now: ${ANOMALIES[anomaly.reason]}`;
+  if (load.burst) return "load now: a burst";
+  return regime ? `load now; ${regime}` : "load now";
+}
+
 /** The line of numbers that one looks at first. */
 export function drawHeadline(parent, detail) {
   const { load, latency } = detail;
   const { wanted, current, ready } = detail.replicas;
   const planned = detail.plan?.planned_for_rps;
   replace(parent,
-    number(short(load.load_rps), "requests/s", load.censored ? "load, or more: saturated" : load.burst ? "load now: a burst" : detail.regime ? `load now; ${detail.regime}` : "load now"),
+    number(short(load.load_rps), "requests/s", loadText(detail)),
     number(short(planned), "requests/s", known(detail.plan?.horizon_seconds) ? `planned for, next ${lengthText(detail.plan.horizon_seconds)}` : "planned for"),
     number(`${wanted ?? "–"}`, "", "replicas wanted"),
     number(`${ready ?? "–"}`, `of ${current ?? "–"}`, "ready"),

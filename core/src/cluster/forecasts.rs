@@ -1,12 +1,13 @@
-//! A workload's two ensembles, and which of their quantiles a plan uses.
+//! A workload's two ensembles, what they may learn from, and which of their quantiles a plan uses.
 
 use std::sync::Arc;
 
+use prescale_models::anomaly::{Filter, Reason};
 use prescale_models::neural::Network;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
 use prescale_models::{Bin, Choice, Ensemble, Forecast, Grid, Level, Target, Unreadable};
 
-use super::state::SavedEnsemble;
+use super::state::{SavedEnsemble, SavedForecasts};
 use crate::plan::Upper;
 use crate::series::{Point, Resolution, Series};
 use crate::time::{Now, Wall};
@@ -34,6 +35,9 @@ pub(super) struct Forecasts {
     network: Arc<Network<f32>>,
     fast: Side,
     slow: Side,
+    /// Judges the minutes, whose ensemble remembers days. That of tens of seconds sees every bin as it was measured, so that
+    /// pods follow what comes, whatever it is called.
+    filter: Filter,
 }
 
 struct Side {
@@ -58,20 +62,20 @@ impl Side {
         Self { resolution, ensemble, seen: None }
     }
 
-    fn observe(&mut self, point: &Point) {
-        if self.seen.is_some_and(|seen| point.index <= seen) {
+    fn observe(&mut self, bin: Bin) {
+        if self.has_seen(bin.index) {
             return;
         }
-        self.seen = Some(point.index);
-        let value = point.load.map(RequestsPerSecond::get);
-        self.ensemble.observe(Bin { index: point.index, value, censored: point.censored });
+        self.seen = Some(bin.index);
+        self.ensemble.observe(bin);
     }
 
-    fn follow(&mut self, series: &Series) {
-        let since = self.seen.unwrap_or(i64::MIN);
-        for point in series.after(self.resolution, since) {
-            self.observe(&point);
-        }
+    fn has_seen(&self, index: i64) -> bool {
+        self.seen.is_some_and(|seen| index <= seen)
+    }
+
+    fn unseen<'a>(&self, series: &'a Series) -> impl Iterator<Item = Point> + use<'a> {
+        series.after(self.resolution, self.seen.unwrap_or(i64::MIN))
     }
 
     /// The upper quantile of the largest load until `seconds` from now; the longest target if none reaches so far.
@@ -100,7 +104,8 @@ impl Forecasts {
     pub(super) fn new(choice: &Choice, network: &Arc<Network<f32>>) -> Self {
         let side = |resolution| Side::new(resolution, choice, network);
         let (fast, slow) = (side(Resolution::TenSeconds), side(Resolution::Minute));
-        Self { choice: choice.clone(), network: Arc::clone(network), fast, slow }
+        let filter = Filter::new(slow.ensemble.grid());
+        Self { choice: choice.clone(), network: Arc::clone(network), fast, slow, filter }
     }
 
     /// Gives the heads another network.
@@ -110,23 +115,26 @@ impl Forecasts {
         self.slow.ensemble.set_network(network);
     }
 
-    /// Both ensembles' state, fast first.
-    pub(super) fn save(&self) -> [SavedEnsemble; 2] {
-        [&self.fast, &self.slow].map(|side| SavedEnsemble { seen: side.seen, bytes: side.ensemble.save() })
+    /// All of their state.
+    pub(super) fn save(&self) -> SavedForecasts {
+        let ensemble = |side: &Side| SavedEnsemble { seen: side.seen, bytes: side.ensemble.save() };
+        let ensembles = [&self.fast, &self.slow].map(ensemble);
+        SavedForecasts { ensembles, filter: self.filter.save() }
     }
 
     /// What [`Forecasts::save`] saved of the same models.
     pub(super) fn restored(
-        saved: &[SavedEnsemble; 2],
+        saved: &SavedForecasts,
         choice: &Choice,
         network: &Arc<Network<f32>>,
     ) -> Result<Self, Unreadable> {
-        let Self { choice, network, fast, slow } = Self::new(choice, network);
+        let Self { choice, network, fast, slow, filter } = Self::new(choice, network);
         let restore = |side: Side, saved: &SavedEnsemble| {
             Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
         };
-        let (fast, slow) = (restore(fast, &saved[0])?, restore(slow, &saved[1])?);
-        Ok(Self { choice, network, fast, slow })
+        let [saved_fast, saved_slow] = &saved.ensembles;
+        let (fast, slow) = (restore(fast, saved_fast)?, restore(slow, saved_slow)?);
+        Ok(Self { choice, network, fast, slow, filter: filter.restored(&saved.filter)? })
     }
 
     /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
@@ -134,18 +142,39 @@ impl Forecasts {
         let mut it = Self::new(choice, network);
         for side in [&mut it.fast, &mut it.slow] {
             let newest = series.points(side.resolution).last().map(|point| point.index);
-            let first = newest.map_or(i64::MIN, |newest| newest.saturating_sub(RETRAIN_BINS));
-            for point in series.after(side.resolution, first) {
-                side.observe(&point);
-            }
+            side.seen = newest.map(|newest| newest.saturating_sub(RETRAIN_BINS));
         }
+        it.follow(series);
         it
     }
 
     /// Shows the ensembles what has been added to the series since the last call.
     pub(super) fn follow(&mut self, series: &Series) {
-        self.fast.follow(series);
-        self.slow.follow(series);
+        self.fast.unseen(series).for_each(|point| self.fast.observe(bin(&point)));
+        for minute in self.slow.unseen(series) {
+            self.minute(&minute, |index| series.at(Resolution::Minute, index));
+        }
+    }
+
+    /// Judges a minute, and shows it to its ensemble as far as it may be learned from.
+    fn minute(&mut self, point: &Point, past: impl Fn(i64) -> Option<Point>) {
+        if self.slow.has_seen(point.index) {
+            return;
+        }
+        match known(point) {
+            // The hold of the data and the saturation speak for themselves.
+            None => self.filter.pass(point.index),
+            Some(load) => {
+                self.filter.judge(Bin::new(point.index, load), |index| known(&past(index)?));
+            }
+        }
+        let shown = self.filter.doubt().map_or(bin(point), |reason| reason.shown(bin(point)));
+        self.slow.observe(shown);
+    }
+
+    /// Why the newest minute is not what it seems, if so.
+    pub(super) fn doubt(&self) -> Option<Reason> {
+        self.filter.doubt()
     }
 
     /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
@@ -153,18 +182,24 @@ impl Forecasts {
     pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
         *self = Self::new(&self.choice, &self.network);
         let spacing = typical_spacing(history);
+        let before = |resolution: Resolution| -> Vec<Point> {
+            let step = i64::from(resolution.step_seconds());
+            if spacing.is_none_or(|spacing| spacing > step) {
+                return Vec::new();
+            }
+            let live = series.points(resolution).find(|p| p.concurrency.is_some()).map(|p| p.index);
+            binned(history, step).filter(|point| live.is_none_or(|live| point.index < live)).collect()
+        };
+        before(Resolution::TenSeconds).iter().for_each(|point| self.fast.observe(bin(point)));
+        let minutes = before(Resolution::Minute);
+        let at = |index| minutes.binary_search_by_key(&index, |point| point.index).ok();
+        for point in &minutes {
+            self.minute(point, |index| Some(minutes[at(index)?]));
+        }
+        self.follow(series);
+        // The series holds such points over its finer bins, for people to look at.
         for side in [&mut self.fast, &mut self.slow] {
             let step = i64::from(side.resolution.step_seconds());
-            if spacing.is_some_and(|spacing| spacing <= step) {
-                let live = series.points(side.resolution).find(|p| p.concurrency.is_some()).map(|p| p.index);
-                for point in binned(history, step) {
-                    if live.is_none_or(|live| point.index < live) {
-                        side.observe(&point);
-                    }
-                }
-            }
-            side.follow(series);
-            // The series holds such points over its finer bins, for people to look at.
             let end = history.last().map(|(at, _)| at.unix_seconds().div_euclid(step));
             side.seen = side.seen.max(end);
         }
@@ -174,7 +209,9 @@ impl Forecasts {
     /// what began a moment ago, the slow one what comes at this hour; each is blind to the other's, and being too
     /// small costs more than being too large.
     pub(super) fn upper(&self, seconds: f64, level: Level) -> Option<Upper> {
-        let fast = self.fast.upper(seconds, level).filter(|_| self.fast.reaches(seconds));
+        // A flood that the minutes are spared must be planned for all the same, as far ahead as the fast grid sees.
+        let spared = self.doubt().is_some_and(Reason::holds);
+        let fast = self.fast.upper(seconds, level).filter(|_| spared || self.fast.reaches(seconds));
         let slow = self.slow.upper(seconds, level);
         match (fast, slow) {
             (Some(a), Some(b)) => Some(if a.load.get() >= b.load.get() { a } else { b }),
@@ -191,6 +228,16 @@ impl Forecasts {
     pub(super) fn current(&self) -> impl Iterator<Item = &Forecast> {
         self.ensembles().into_iter().filter_map(Ensemble::forecast)
     }
+}
+
+/// A bin's load, where it was measured whole.
+fn known(point: &Point) -> Option<f64> {
+    point.load.filter(|_| !point.censored).map(RequestsPerSecond::get)
+}
+
+/// As it was measured.
+fn bin(point: &Point) -> Bin {
+    Bin { index: point.index, value: point.load.map(RequestsPerSecond::get), censored: point.censored }
 }
 
 /// What a retraining of the heads' network on all these workloads is about, as of `now`.

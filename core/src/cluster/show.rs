@@ -1,5 +1,6 @@
 //! A tracked workload as the API shows it.
 
+use prescale_models::anomaly::Reason;
 use prescale_models::{Forecast, LEVELS, Regime, Target};
 
 use super::ClusterSettings;
@@ -8,7 +9,7 @@ use super::scores::scores;
 use super::tracked::{Tracked, count, ready};
 use crate::counters::StatusClass;
 use crate::merge::{PodLoad, Totals};
-use crate::plan::WorkloadPlan;
+use crate::plan::{HoldCause, WorkloadPlan};
 use crate::series::{Point, Resolution};
 use crate::time::Now;
 use crate::units::{Concurrency, RequestsPerSecond};
@@ -56,6 +57,7 @@ impl Tracked {
             replicas: self.counts(state),
             load: self.load_view(),
             regime: self.forecasts.ensembles().iter().find_map(|e| e.regime()).map(Regime::name),
+            anomaly: self.forecasts.doubt().map(anomaly_view),
             totals: totals_view(totals, demand.map_or(0, |d| d.in_flight)),
             latency: demand.and_then(|d| d.latency.as_ref()).map(view::LatencyQuantiles::from),
             pods,
@@ -117,7 +119,8 @@ impl Tracked {
         if let Some(hold) = self.demand.as_ref().and_then(|d| d.hold.as_ref()) {
             return Some(format!("Nothing shrinks: {hold}."));
         }
-        None
+        let doubt = self.forecasts.doubt().filter(|reason| reason.holds());
+        doubt.map(|reason| anomaly_view(reason).sentence.to_owned())
     }
 
     fn load_view(&self) -> view::Load {
@@ -248,6 +251,17 @@ impl Tracked {
         rows.sort_by_key(|r| (r.max_over, r.horizon_seconds, r.bin_seconds));
         rows
     }
+}
+
+fn anomaly_view(reason: Reason) -> view::Anomaly {
+    let sentence = match reason {
+        Reason::Fault => HoldCause::MonitoringFault.sentence(),
+        Reason::Flood => HoldCause::Flood.sentence(),
+        Reason::Synthetic => {
+            "The load comes at a rate that a generator keeps. It is served and learned like any other."
+        }
+    };
+    view::Anomaly { reason: reason.name(), holds: reason.holds(), sentence }
 }
 
 fn settings_view(state: &WorkloadState) -> view::Settings {

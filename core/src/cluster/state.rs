@@ -32,7 +32,7 @@ use crate::world::WorkloadSettings;
 
 /// To be raised with every change of what is saved here; `a_fixed_state_gives_these_very_bytes` says when. State of
 /// another format is refused, and its workload starts anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Format and checksum, 4 bytes each, before what is encoded (postcard).
 const HEADER: usize = 8;
 /// A base is made anew after so long, seconds of the caller's clock. A thousand workloads of 200 KB then make 0.3 MB a
@@ -78,9 +78,16 @@ pub enum Unreadable {
 #[derive(Serialize, Deserialize)]
 struct Base {
     series: SavedSeries,
-    ensembles: [SavedEnsemble; 2],
+    forecasts: SavedForecasts,
     moments: [Moments; 2],
     log: VecDeque<Logged>,
+}
+
+/// The ensembles, fast first, and the anomaly filter.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedForecasts {
+    pub(super) ensembles: [SavedEnsemble; 2],
+    pub(super) filter: Vec<u8>,
 }
 
 /// An ensemble and the newest bin that it has seen.
@@ -142,7 +149,7 @@ impl Tracked {
         let moments = [&self.fine, &self.coarse];
         let base = Base {
             series: self.series.save(),
-            ensembles: self.forecasts.save(),
+            forecasts: self.forecasts.save(),
             moments: moments.map(Clone::clone),
             log: self.log.clone(),
         };
@@ -210,7 +217,7 @@ impl Tracked {
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
         let (models, network) = (&settings.models, &settings.network);
-        let (forecasts, restored) = match Forecasts::restored(&base.ensembles, models, network) {
+        let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, network) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {
                 (Forecasts::retrained(&new.series, models, network), Restored::Retrained)

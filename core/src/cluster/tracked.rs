@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use prescale_models::anomaly::Reason;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterSettings;
@@ -297,10 +298,14 @@ impl Tracked {
             None if demand.rate.is_none() => Data::Hold(HoldCause::Missing),
             None => {
                 let warm = |since: Mono| now.mono.seconds_since(since) >= rules.warm_up_seconds;
-                if self.measured_since.is_some_and(warm) {
-                    Data::Fresh
-                } else {
-                    Data::Hold(HoldCause::WarmingUp)
+                if !self.measured_since.is_some_and(warm) {
+                    return Data::Hold(HoldCause::WarmingUp);
+                }
+                match self.forecasts.doubt() {
+                    Some(Reason::Fault) => Data::Hold(HoldCause::MonitoringFault),
+                    Some(Reason::Flood) => Data::Hold(HoldCause::Flood),
+                    // Pods must serve what a generator sends, and may go when it has ended.
+                    Some(Reason::Synthetic) | None => Data::Fresh,
                 }
             }
         }

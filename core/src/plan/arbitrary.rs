@@ -151,6 +151,8 @@ pub(crate) fn held() -> impl Strategy<Value = Data> {
         HoldCause::Unread,
         HoldCause::Impossible,
         HoldCause::WarmingUp,
+        HoldCause::MonitoringFault,
+        HoldCause::Flood,
     ];
     prop::sample::select(causes.to_vec()).prop_map(Data::Hold)
 }

@@ -40,7 +40,7 @@ pub enum Limiter {
 
 impl Limiter {
     /// All limiters in the order in which they have their say, each hold once.
-    pub const ORDER: [Self; 24] = [
+    pub const ORDER: [Self; 26] = [
         Self::ScaledToZero,
         Self::Forecast,
         Self::WithinChance,
@@ -58,6 +58,8 @@ impl Limiter {
         Self::Hold(HoldCause::Unread),
         Self::Hold(HoldCause::Impossible),
         Self::Hold(HoldCause::WarmingUp),
+        Self::Hold(HoldCause::MonitoringFault),
+        Self::Hold(HoldCause::Flood),
         Self::Hold(HoldCause::NoForecast),
         Self::Hold(HoldCause::CheckFailed),
         Self::RampUp,
@@ -145,6 +147,10 @@ pub enum HoldCause {
     Impossible,
     /// Prescale has watched this workload for too short a time.
     WarmingUp,
+    /// The load that is read stands still as no load does, or is gone at once.
+    MonitoringFault,
+    /// The load is many times what the last week had.
+    Flood,
     /// There is no forecast that reaches far enough.
     NoForecast,
     /// The checker refused the plan.
@@ -163,6 +169,8 @@ impl HoldCause {
             Self::Unread => "data_unread",
             Self::Impossible => "data_impossible",
             Self::WarmingUp => "warming_up",
+            Self::MonitoringFault => "monitoring_fault",
+            Self::Flood => "flood",
             Self::NoForecast => "no_forecast",
             Self::CheckFailed => "check_failed",
         }
@@ -183,6 +191,14 @@ impl HoldCause {
             }
             Self::Impossible => "Measurements contradict each other or the time. Replicas don't shrink.",
             Self::WarmingUp => "Prescale has not watched this workload for long enough to shrink it.",
+            Self::MonitoringFault => {
+                "The load that is read stands still, or was gone at once, as chance would not have it: the measuring may be \
+                 broken. Replicas don't shrink."
+            }
+            Self::Flood => {
+                "The load is many times that of the last hour and of the last week, at once: this may be a flood. Pods are \
+                 added for it up to max-replicas, none leaves."
+            }
             Self::NoForecast => "There is no forecast that reaches far enough. Replicas don't shrink.",
             Self::CheckFailed => "The plan broke one of its own rules and was refused. Replicas stay.",
         }

@@ -154,6 +154,11 @@ impl Ring {
         (newest - count + 1..=newest).take(count as usize).map(|index| self.read(index))
     }
 
+    pub(super) fn at(&self, index: i64) -> Option<Point> {
+        let back = self.newest?.checked_sub(index)?;
+        (0..self.length as i64).contains(&back).then(|| self.read(index))
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         2 * (self.load.capacity() + self.concurrency.capacity())
     }

@@ -102,11 +102,6 @@ impl Autoencoder {
         let gradient = self.layers.gradient(&pass);
         self.adam.step(&mut self.layers, &gradient, LEARNING_RATE);
     }
-
-    /// Bytes on the heap: weights, two moments and a gradient.
-    pub fn heap_bytes(&self) -> usize {
-        4 * 4 * self.layers.count()
-    }
 }
 
 fn error(pass: &Pass) -> f64 {

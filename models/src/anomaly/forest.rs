@@ -67,11 +67,6 @@ impl<const D: usize> Forest<D> {
         }
         libm::exp2(-length / TREES as f64 / average_length(SAMPLE))
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        std::mem::size_of_val(&*self.nodes)
-    }
 }
 
 fn cut<const D: usize>(

@@ -1,6 +1,6 @@
 //! What the anomaly filter says of a trace: recorded loads are taken for true, so each alarm counts as a false one.
 
-use prescale_models::anomaly::{Acting, Filter, Learning, Reason};
+use prescale_models::anomaly::{Acting, Filter};
 use prescale_models::{Bin, Grid};
 
 use super::protocol::Protocol;
@@ -11,7 +11,7 @@ use super::trace::Trace;
 pub struct Alarms {
     /// Judged.
     pub bins: usize,
-    /// Not learned: floods, synthetic loads, faults.
+    /// Not learned, in the order of `Reason::ALL`: floods, synthetic loads, faults.
     pub skipped: [usize; 3],
     /// Not acted on.
     pub held: usize,
@@ -19,19 +19,20 @@ pub struct Alarms {
 
 /// Runs a filter over the whole trace and counts over the test part.
 pub fn count(trace: &Trace) -> Alarms {
-    let mut filter = Filter::new(Grid { step_seconds: trace.step_seconds }, 1);
+    let mut filter = Filter::new(Grid { step_seconds: trace.step_seconds });
+    let rate = |i: usize| trace.counts[i] / f64::from(trace.step_seconds);
+    let past = |index: i64| usize::try_from(index - trace.index(0)).ok().map(rate);
     let test = Protocol::of(trace).test;
     let mut alarms = Alarms::default();
-    for (i, count) in trace.counts.iter().enumerate() {
-        let verdict = filter.judge(Bin::new(trace.index(i), count / f64::from(trace.step_seconds)));
+    for i in 0..trace.counts.len() {
+        let verdict = filter.judge(Bin::new(trace.index(i), rate(i)), past);
         if i < test {
             continue;
         }
         alarms.bins += 1;
         alarms.held += usize::from(verdict.acting != Acting::Follow);
-        if let Learning::Skip(reason) = verdict.learning {
-            let at = [Reason::Flood, Reason::Synthetic, Reason::Fault].iter().position(|r| *r == reason);
-            alarms.skipped[at.unwrap_or(2)] += 1;
+        if let Some(reason) = verdict.reason() {
+            alarms.skipped[reason as usize] += 1;
         }
     }
     alarms
