@@ -60,7 +60,8 @@ fn cpu_seconds(pid: i32) -> f64 {
 
 /// Memory of a process' cgroup, of either version.
 fn memory(pid: i32) -> u64 {
-    let file = memory_file(pid).expect("its cgroup has a memory controller");
+    let file =
+        memory_file(pid).unwrap_or_else(|| panic!("{pid} has ended, or its cgroup has no memory controller"));
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     text.trim().parse().expect("a number of bytes")
 }
