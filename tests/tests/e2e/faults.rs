@@ -12,6 +12,7 @@ use super::kubectl::{Namespace, Watch, kubectl, wait};
 use super::prescale::{
     self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, leader, nodes, process, workload,
 };
+use super::state::{Known, Remembered};
 
 /// From the leader's end to the next write.
 const TAKE_OVER: f64 = 10.0;
@@ -69,16 +70,24 @@ fn numbers(scale: &Scale) -> Vec<u32> {
 }
 
 /// Leaders that end at once, are taken away, and stop and go on: the next write comes within ten seconds, from the next
-/// leader, and never again from the last.
+/// leader, and never again from the last; and it goes on from what the last one knew ten seconds before its end.
 pub fn leader_killed(run: &Run) {
+    // A standby that has just begun has heard nothing of the past: what it knows of it, it has from the leader.
+    let leader = prescale::leader();
+    for pod in ["prescale-aggregator-0", "prescale-aggregator-1"].into_iter().filter(|pod| *pod != leader) {
+        kubectl(&["delete", "pod", pod, "--namespace", NAMESPACE, "--wait=true"]);
+    }
+    prescale::ready();
+    let remembered = Remembered::take();
+    remembered.known();
     // The first is the hardest: two are alive that both have held the Lease.
     let ways = ["stopped, then continued", "kill -9", "pod deleted by force"];
     for (index, how) in ways.into_iter().take(run.times(ways.len())).enumerate() {
-        leader_gone(run, how, &format!("leader-{index}"));
+        leader_gone(run, how, &format!("leader-{index}"), &remembered);
     }
 }
 
-fn leader_gone(run: &Run, how: &str, name: &str) {
+fn leader_gone(run: &Run, how: &str, name: &str, remembered: &Remembered) {
     const CALM: f64 = 15.0;
     const RISE: f64 = 20.0;
     let namespace = Namespace::new(name);
@@ -90,6 +99,7 @@ fn leader_gone(run: &Run, how: &str, name: &str) {
     // third comes when a stopped one has gone on: then both would write, if both might. Each rise is to more than twice
     // the load: a burst is planned for up to that, so a smaller one may find its pods there already.
     let parts = [steady(20.0, CALM), steady(60.0, RISE), steady(200.0, RISE), steady(500.0, 60.0)];
+    remembered.minute(CALM + RISE);
     let load = Load::start(&namespace, arrivals(&parts, 6));
     all_measured(&namespace.0);
     let at = |rises: f64| load.began + Duration::from_secs_f64(CALM + rises * RISE);
@@ -97,6 +107,8 @@ fn leader_gone(run: &Run, how: &str, name: &str) {
     let pid = process(&leader, "prescale-aggregator");
     scale.change_after(load.began, 60);
     wait("the second rise", 60, || if Instant::now() >= at(1.0) { Ok(()) } else { Err("not yet".into()) });
+    let names = [namespace.0.as_str(), remembered.namespace()];
+    let before = names.map(|name| Known::of(name).expect("the leader answers"));
     let gone = Instant::now();
     match how {
         "kill -9" => signal(pid, Signal::KILL),
@@ -113,6 +125,9 @@ fn leader_gone(run: &Run, how: &str, name: &str) {
     }
     let (next, replicas) = scale.change_after(gone, 60);
     let took = next.duration_since(gone).as_secs_f64();
+    for (name, before) in names.into_iter().zip(&before) {
+        run.say(&format!("{how}: of {name} the next leader knows {}", before.goes_on(name)));
+    }
     let (again, more) = scale.change_after(at(2.0), 60);
     let later = again.duration_since(at(2.0)).as_secs_f64();
     load.stop();

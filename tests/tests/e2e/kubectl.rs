@@ -137,10 +137,11 @@ pub fn roll_out(namespace: &str, what: &str) {
     }
 }
 
-/// A watch of the API server: each line as it arrives. Ends with its test.
+/// A watch of the API server: each line as it arrives. One that breaks is begun anew; it ends with its test.
 #[derive(Debug)]
 pub struct Watch {
-    child: Child,
+    // `None` once it shall end.
+    child: Arc<Mutex<Option<Child>>>,
     lines: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
@@ -168,11 +169,27 @@ impl Watch {
         let mut command = Command::new("kubectl");
         command.arg("get").args(arguments).args(["--watch", "-o"]).arg(format!("jsonpath={path}{{\"\\n\"}}"));
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("kubectl is on the path: `cargo xtask e2e`");
-        let output = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let mut start = move || {
+            let mut child = command.spawn().expect("kubectl is on the path: `cargo xtask e2e`");
+            let output = BufReader::new(child.stdout.take().expect("its output is piped"));
+            (child, output)
+        };
+        let (child, mut output) = start();
+        let child = Arc::new(Mutex::new(Some(child)));
+        let running = Arc::clone(&child);
         std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                told(line);
+            loop {
+                // What has no such field is no state of the object: how an API server under load says that it breaks off.
+                for line in output.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
+                    told(line);
+                }
+                std::thread::sleep(LOOK);
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(ended) = running.as_mut() else { break };
+                let _ = ended.wait();
+                let (child, next) = start();
+                *running = Some(child);
+                output = next;
             }
         });
         Self { child, lines }
@@ -186,7 +203,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut child) = child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

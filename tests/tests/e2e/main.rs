@@ -21,6 +21,7 @@ mod prometheus;
 mod reaction;
 mod sample;
 mod scale_in;
+mod state;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -102,6 +103,9 @@ fn main() -> ExitCode {
     count(installed);
     // Without it nothing else can pass, and nothing is passed over in silence.
     let run = move |case: Case| installed && run(case, quick);
+    if installed && FAULTS.iter().any(|case| case.name == "leader_killed" && wanted(case)) {
+        state::remember();
+    }
     let aside = |case: Case| wanted(&case).then(|| std::thread::spawn(move || run(case)));
     let join = |thread: std::thread::JoinHandle<bool>| thread.join().unwrap_or(false);
     let (beside, throughout) = (aside(BESIDE), aside(THROUGHOUT));
