@@ -21,6 +21,8 @@ mod doubts;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod young;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,10 +10,16 @@ pub const LEVEL: f64 = 0.9;
 /// Starts that are remembered: two deployments' worth, so that a slower image shows within a day of scaling.
 const KEPT: usize = 64;
 
+/// From a pod's making to its readiness is not all of a lead time: a decision takes up to a second until pods are made, a
+/// ready pod up to a second until its first response is reported.
+const AROUND_A_START_SECONDS: f64 = 2.0;
+
 /// A workload's measured lead times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeadTime {
     prior: Seconds,
+    // Middle of how long the pods that are there took to be ready.
+    seen: Option<f64>,
     // Newest last.
     measured: VecDeque<f64>,
 }
@@ -21,7 +27,7 @@ pub struct LeadTime {
 impl LeadTime {
     /// Nothing measured yet: `prior` stands in.
     pub fn new(prior: Seconds) -> Self {
-        Self { prior, measured: VecDeque::new() }
+        Self { prior, seen: None, measured: VecDeque::new() }
     }
 
     /// As it was after these starts, seconds each, oldest first.
@@ -34,6 +40,15 @@ impl LeadTime {
     /// The starts that it rests on, seconds each, oldest first.
     pub(crate) fn measured(&self) -> impl Iterator<Item = f64> + '_ {
         self.measured.iter().copied()
+    }
+
+    /// How long the pods that serve took from their making to their readiness, seconds, as far as that is known. Their
+    /// middle stands in for the prior where it is less: a pod that lost its readiness for a while seems to have started
+    /// late, never early.
+    pub(crate) fn saw(&mut self, starts: impl Iterator<Item = u32>) {
+        let mut sorted: Vec<u32> = starts.collect();
+        sorted.sort_unstable();
+        self.seen = sorted.get(sorted.len() / 2).map(|middle| f64::from(*middle));
     }
 
     /// One start: decision to first response.
@@ -51,14 +66,17 @@ impl LeadTime {
 
     /// What is planned for, seconds: the smallest value that covers the next start with probability [`LEVEL`]
     /// whatever the distribution (the ⌈0.9·(n + 1)⌉-th smallest). Fewer than nine starts can't promise that: then
-    /// the largest of them and the prior.
+    /// the largest of them and the prior, or what the pods' own starts say where that is less.
     pub fn planned_seconds(&self) -> f64 {
         let mut sorted: Vec<f64> = self.measured.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let rank = (LEVEL * (sorted.len() + 1) as f64).ceil() as usize;
         match sorted.get(rank - 1) {
             Some(value) => *value,
-            None => sorted.last().copied().unwrap_or(0.0).max(self.prior.get()),
+            None => {
+                let seen = self.seen.map_or(f64::INFINITY, |seconds| seconds + AROUND_A_START_SECONDS);
+                sorted.last().copied().unwrap_or(0.0).max(self.prior.get().min(seen))
+            }
         }
     }
 
@@ -89,6 +107,19 @@ mod tests {
         lead.record(seconds(9.0));
         assert_eq!(lead.planned_seconds(), 9.0);
         assert_eq!(lead.median_seconds(), Some(5.0));
+    }
+
+    #[test]
+    fn the_pods_own_starts_stand_in_for_a_longer_prior() {
+        let mut lead = LeadTime::new(seconds(30.0));
+        lead.saw([11, 86_400, 10].into_iter());
+        assert_eq!(lead.planned_seconds(), 13.0);
+        lead.record(seconds(17.0));
+        assert_eq!(lead.planned_seconds(), 17.0, "what was measured counts more");
+        lead.saw([86_400].into_iter());
+        assert_eq!(lead.planned_seconds(), 30.0);
+        lead.saw(std::iter::empty());
+        assert_eq!(lead.planned_seconds(), 30.0);
     }
 
     #[test]

@@ -469,6 +469,6 @@ pub struct LeadTime {
     pub planned_seconds: f64,
     /// The middle of what was measured.
     pub median_seconds: Option<f64>,
-    /// Starts that were measured; with fewer than nine the prior still counts.
+    /// Starts that were measured; with fewer than nine the prior, or the pods' own starts, still count.
     pub measured_starts: usize,
 }

@@ -97,6 +97,9 @@ pub struct Pod {
     /// Request lines of the kubelet's probes, which are no load.
     #[serde(default)]
     pub probes: Vec<String>,
+    /// From its making to its readiness, seconds, where the target knows that of a pod that serves.
+    #[serde(default)]
+    pub start_seconds: Option<u32>,
 }
 
 /// A workload as the target sees it.

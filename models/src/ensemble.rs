@@ -349,7 +349,8 @@ impl Ensemble {
             + (self.points.len() + self.losses.len()) * 8
     }
 
-    fn history_seconds(&self) -> i64 {
+    /// From its first bin to its newest, seconds.
+    pub fn history_seconds(&self) -> i64 {
         let newest = self.window.newest().unwrap_or(0);
         let bins = newest.saturating_sub(self.first.unwrap_or(newest));
         bins.saturating_mul(i64::from(self.grid.step_seconds))

@@ -420,6 +420,7 @@ fn pods(id: &WorkloadId, replicas: u32) -> Vec<Pod> {
             phase: PodPhase::Ready,
             ports: vec![8080],
             probes: Vec::new(),
+            start_seconds: None,
         })
         .collect()
 }

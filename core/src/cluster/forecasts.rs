@@ -24,6 +24,13 @@ const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
 /// that those between are known to it too.
 const LEARNED_STEPS: [u32; 3] = [5, 15, 60];
 
+/// An ensemble that has seen less than this, seconds, can't tell a rise from its spread: on a ramp its upper quantile
+/// asked for up to twice the pods that the load came to need (`docs/decisions/plan-constants.md`, "A young forecast").
+const YOUNG_SECONDS: i64 = 1800;
+/// Largest of six Poisson bins with a probability of 0.95, in deviations above the mean: what chance adds to a steady load
+/// within the minute that lead times are about.
+const YOUNG_SIGMAS: f64 = 2.4;
+
 /// Bins of a grid that forecasters of another build's state learn anew from: two days of minutes start the daily season
 /// and cost 0.1 s, all 15 would take a second of each workload.
 const RETRAIN_BINS: i64 = 2 * 1440;
@@ -44,6 +51,23 @@ struct Side {
     resolution: Resolution,
     ensemble: Ensemble,
     seen: Option<i64>,
+}
+
+/// What a young ensemble's upper quantile is held to.
+#[derive(Clone, Copy)]
+pub(super) struct Chance {
+    /// Variance of a second's count over its mean.
+    pub(super) dispersion: f64,
+    /// Seconds of the kernel's clock per second of the caller's.
+    pub(super) second: f64,
+}
+
+impl Chance {
+    /// The most that chance makes of `load` requests/s in a bin of `step` seconds.
+    fn most(self, load: f64, step: u32) -> f64 {
+        let seconds = f64::from(step) * self.second;
+        load + YOUNG_SIGMAS * (load * self.dispersion / seconds).sqrt()
+    }
 }
 
 impl Side {
@@ -79,7 +103,7 @@ impl Side {
     }
 
     /// The upper quantile of the largest load until `seconds` from now; the longest target if none reaches so far.
-    fn upper(&self, seconds: f64, level: Level) -> Option<Upper> {
+    fn upper(&self, seconds: f64, level: Level, most: Option<Chance>) -> Option<Upper> {
         let forecast = self.ensemble.forecast()?;
         let step = forecast.grid.step_seconds;
         // The newest bin may have begun two of its lengths ago; what is left of the target must still reach.
@@ -88,7 +112,8 @@ impl Side {
         let enough = maxima().filter(|(t, _)| f64::from(t.steps() * step) >= reach);
         let (target, quantiles) =
             enough.min_by_key(|(t, _)| t.steps()).or_else(|| maxima().max_by_key(|(t, _)| t.steps()))?;
-        let load = RequestsPerSecond::new(quantiles.at(level)).ok()?;
+        let most = most.map_or(f64::INFINITY, |chance| chance.most(quantiles.at(Level::P50), step));
+        let load = RequestsPerSecond::new(quantiles.at(level).min(most)).ok()?;
         Some(Upper { load, level, seconds: target.steps() * step, step_seconds: step })
     }
 
@@ -207,12 +232,15 @@ impl Forecasts {
 
     /// The larger of the two grids' upper quantiles of the largest load until `seconds` from now. The fast grid sees
     /// what began a moment ago, the slow one what comes at this hour; each is blind to the other's, and being too
-    /// small costs more than being too large.
-    pub(super) fn upper(&self, seconds: f64, level: Level) -> Option<Upper> {
+    /// small costs more than being too large. While both have [seen little](YOUNG_SECONDS) it is the median and what `chance`
+    /// adds, at most: rises are then for those who look at the last minutes themselves.
+    pub(super) fn upper(&self, seconds: f64, level: Level, chance: Chance) -> Option<Upper> {
+        let young = self.ensembles().iter().all(|it| it.history_seconds() < YOUNG_SECONDS);
+        let most = young.then_some(chance);
         // A flood that the minutes are spared must be planned for all the same, as far ahead as the fast grid sees.
         let spared = self.doubt().is_some_and(Reason::holds);
-        let fast = self.fast.upper(seconds, level).filter(|_| spared || self.fast.reaches(seconds));
-        let slow = self.slow.upper(seconds, level);
+        let fast = self.fast.upper(seconds, level, most).filter(|_| spared || self.fast.reaches(seconds));
+        let slow = self.slow.upper(seconds, level, most);
         match (fast, slow) {
             (Some(a), Some(b)) => Some(if a.load.get() >= b.load.get() { a } else { b }),
             (one, other) => one.or(other),

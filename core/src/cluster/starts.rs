@@ -98,6 +98,7 @@ mod tests {
             phase: PodPhase::Starting,
             ports: vec![],
             probes: Vec::new(),
+            start_seconds: None,
         };
         uids.iter().map(pod).collect()
     }

@@ -4,7 +4,7 @@
 //! tables, those of `noise` too. It leaves out what the constants don't depend on (agents, reports, writes), which the
 //! simulator in `tests` has; the forecasts are the cluster's own, made once per world, as they do not depend on the plan.
 
-mod load;
+pub(super) mod load;
 mod noise;
 mod policies;
 

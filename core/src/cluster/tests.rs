@@ -26,7 +26,7 @@ pub(in crate::cluster) struct Small {
     pub(in crate::cluster) reporting: bool,
     pub(in crate::cluster) decisions: Vec<(u64, Decision)>,
     /// Seconds from a pod's appearance until it serves.
-    start_up: u64,
+    pub(in crate::cluster) start_up: u64,
     born: BTreeMap<String, u64>,
     leaving: BTreeMap<String, u64>,
     pods_made: u32,
@@ -104,6 +104,7 @@ impl Small {
                 phase: PodPhase::Starting,
                 ports: vec![],
                 probes: Vec::new(),
+                start_seconds: None,
             });
         }
         let extra = (there - self.state.replicas) as usize;
@@ -180,14 +181,16 @@ impl Small {
     }
 
     fn report(&mut self) -> NodeReport {
-        let ready: Vec<&Pod> = self.state.pods.iter().filter(|p| p.phase == PodPhase::Ready).collect();
-        let share = (self.rps / ready.len().max(1) as f64) as u64;
+        let mut left = self.rps as u64;
+        let mut serving = self.state.pods.iter().filter(|p| p.phase == PodPhase::Ready).count() as u64;
         let read = self.now().wall;
         let mut pods = Vec::new();
         for pod in &self.state.pods {
             let counters = self.counters.entry(pod.uid.clone()).or_default();
             counters.read_at_ns = (10_000 + self.seconds) * 1_000_000_000;
             if pod.phase == PodPhase::Ready {
+                let share = left / serving;
+                (left, serving) = (left - share, serving - 1);
                 counters.starts += share;
                 counters.finishes[2] += share;
                 counters.in_flight_integral_ns += share * 20_000_000;

@@ -6,7 +6,7 @@ use prescale_models::anomaly::Reason;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterSettings;
-use super::forecasts::Forecasts;
+use super::forecasts::{Chance, Forecasts};
 use super::moments::{Moment, Moments};
 use super::shadow::Shadow;
 use super::starts::Starts;
@@ -127,6 +127,8 @@ impl Tracked {
             self.writes.settings_changed();
         }
         self.starts.pods(now.mono, &state.pods);
+        let ready = state.pods.iter().filter(|pod| pod.phase == PodPhase::Ready);
+        self.lead_time.saw(ready.filter_map(|pod| pod.start_seconds));
         self.memory.record_replicas(now.mono, state.replicas);
         self.missing_since = None;
         self.state = Some(state);
@@ -191,7 +193,9 @@ impl Tracked {
         let rules = &settings.rules;
         // Imported history alone moves nothing: it may be another workload's, or long past.
         let measured = self.measured_since.is_some();
-        let upper = |seconds| self.forecasts.upper(seconds, rules.level).filter(|_| measured);
+        let second = 1.0 / settings.clock_speed;
+        let chance = Chance { dispersion: trend::dispersion(self.recent.loads(), second), second };
+        let upper = |seconds| self.forecasts.upper(seconds, rules.level, chance).filter(|_| measured);
         let inputs = Inputs {
             at: now.mono,
             workload: id,

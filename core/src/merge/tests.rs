@@ -29,6 +29,7 @@ fn world(pods: &[(&str, &str, PodPhase)]) -> WorkloadState {
         phase: *phase,
         ports: vec![],
         probes: vec![],
+        start_seconds: None,
     };
     WorkloadState {
         id: web(),

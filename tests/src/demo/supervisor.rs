@@ -236,6 +236,7 @@ impl Supervisor {
             phase: PodPhase::Starting,
             ports: Vec::new(),
             probes: Vec::new(),
+            start_seconds: None,
         };
         let leave = Arc::new(Notify::new());
         state

@@ -340,6 +340,7 @@ impl World {
                 phase: pod.phase,
                 ports: Vec::new(),
                 probes: Vec::new(),
+                start_seconds: None,
             }
         };
         WorkloadState {

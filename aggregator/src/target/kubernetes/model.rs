@@ -332,6 +332,7 @@ impl Model {
                     phase: pod.phase,
                     ports,
                     probes: pod.probes.clone(),
+                    start_seconds: pod.start_seconds,
                 }),
                 Err(why) => {
                     let refusal = Refusal::NotMeasurable(why);

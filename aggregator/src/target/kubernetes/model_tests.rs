@@ -168,6 +168,28 @@ fn what_opts_in_is_there_once_all_of_it_is_known() {
 }
 
 #[test]
+fn a_pods_start_is_known_until_a_container_of_it_is_started_anew() {
+    let mut model = listed(&full());
+    let ready = |at: &str, restarts: i32| {
+        json!({
+            "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": at}],
+                "containerStatuses":
+                    [{"name": "app", "image": "i", "imageID": "i", "ready": true, "restartCount": restarts}],
+            },
+        })
+    };
+    show_pod(&mut model, pod("a", ready("2026-01-01T00:00:11Z", 0)));
+    show_pod(&mut model, pod("b", ready("2026-01-01T00:10:00Z", 1)));
+    show_pod(&mut model, pod("c", ready("2025-12-31T00:00:00Z", 0)));
+    show_pod(&mut model, pod("d", json!({})));
+    let starts: Vec<_> = only(&model).pods.iter().map(|pod| (pod.uid.clone(), pod.start_seconds)).collect();
+    let expected = [("a", Some(11)), ("b", None), ("c", None), ("d", None)];
+    assert_eq!(starts, expected.map(|(uid, seconds)| (uid.to_owned(), seconds)));
+}
+
+#[test]
 fn pods_are_those_that_the_workload_made_bound_and_alive() {
     let mut model = listed(&full());
     show_pod(&mut model, pod("ready", json!({})));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Container as ApiContainer, Pod, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container as ApiContainer, Pod, PodSpec, PodStatus, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{DynamicObject, Selector, SelectorExt as _};
 use prescale_core::annotations::{PREFIX, Said, read};
@@ -105,6 +105,8 @@ pub(super) struct PodFacts {
     pub(super) main: Option<String>,
     /// Request lines of the kubelet's HTTP probes.
     pub(super) probes: Vec<String>,
+    /// From its making to its readiness, seconds; `None` until it is ready, and when a container was started anew.
+    pub(super) start_seconds: Option<u32>,
     /// By the name that Deployments give their ReplicaSets, or the StatefulSet's own.
     pub(super) made_by: Key,
     labels: BTreeMap<String, String>,
@@ -129,9 +131,10 @@ impl PodFacts {
             _ => return None,
         };
         let id = WorkloadId { namespace: meta.namespace.clone()?, name: name.to_owned() };
-        let ready = status
-            .and_then(|it| it.conditions.as_ref())
-            .is_some_and(|all| all.iter().any(|it| it.type_ == "Ready" && it.status == "True"));
+        let conditions = status.and_then(|it| it.conditions.as_ref());
+        let readiness =
+            conditions.and_then(|all| all.iter().find(|it| it.type_ == "Ready" && it.status == "True"));
+        let ready = readiness.is_some();
         let phase = match (meta.deletion_timestamp.is_some(), ready) {
             (true, _) => PodPhase::Terminating,
             (false, true) => PodPhase::Ready,
@@ -146,6 +149,10 @@ impl PodFacts {
             containers: running.iter().map(|it| container(it)).collect(),
             main: annotations.and_then(|it| it.get("kubectl.kubernetes.io/default-container")).cloned(),
             probes: probes(&running),
+            start_seconds: readiness
+                .filter(|_| !started_anew(status))
+                .and_then(|it| Some((meta.creation_timestamp.as_ref()?, it.last_transition_time.as_ref()?)))
+                .and_then(|(made, ready)| u32::try_from(ready.0.as_second() - made.0.as_second()).ok()),
             made_by: Key { id, kind },
             labels,
         })
@@ -155,6 +162,12 @@ impl PodFacts {
     pub(super) fn selected_by(&self, spec: &Spec) -> bool {
         spec.selector.matches(&self.labels)
     }
+}
+
+/// Whether a container of it has run before: its readiness is then no start's.
+fn started_anew(status: Option<&PodStatus>) -> bool {
+    let containers = status.and_then(|it| it.container_statuses.as_ref());
+    containers.is_some_and(|all| all.iter().any(|it| it.restart_count > 0))
 }
 
 /// The containers that run at the same time: native sidecars are init containers that are always restarted.

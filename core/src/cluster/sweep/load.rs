@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::Variant;
-use crate::cluster::forecasts::Forecasts;
+use crate::cluster::forecasts::{Chance, Forecasts};
 use crate::merge::Second;
 use crate::plan::Upper;
 use crate::series::Series;
@@ -11,6 +11,7 @@ use crate::time::Wall;
 use crate::units::{Concurrency, RequestsPerSecond};
 
 pub(super) const DAY: usize = 86_400;
+const POISSON: Chance = Chance { dispersion: 1.0, second: 1.0 };
 /// A midnight.
 const START: i64 = 1_700_006_400;
 
@@ -97,7 +98,7 @@ fn forecast(
         if second % 10 == 0 {
             for (horizon, levels) in &mut uppers {
                 for (level, values) in prescale_models::Level::ALL.into_iter().zip(levels) {
-                    values.push(forecasts.upper(*horizon, level));
+                    values.push(forecasts.upper(*horizon, level, POISSON));
                 }
             }
         }
@@ -149,10 +150,10 @@ fn bursts(random: &mut Random, kind: Kind) -> Vec<f64> {
 }
 
 /// xorshift64*: any generator would do, it must only be the same everywhere.
-struct Random(u64);
+pub(in crate::cluster) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(in crate::cluster) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -173,7 +174,7 @@ impl Random {
     }
 
     /// Knuth's product of uniform numbers; above a mean of 100, where it is slow, the normal law.
-    fn poisson(&mut self, mean: f64) -> f64 {
+    pub(in crate::cluster) fn poisson(&mut self, mean: f64) -> f64 {
         if mean <= 100.0 {
             let (least, mut product, mut count) = (libm::exp(-mean), self.unit(), 0.0);
             while product > least {
