@@ -93,14 +93,17 @@ pub(super) fn from_nothing(before: f64, now: f64) -> bool {
 }
 
 /// Where in `loads` the present load of `rate` requests/s began: right after the newest [`LULL`] seconds in which it
-/// [was nothing](from_nothing), and after the second in whose midst it came; 0 if it was always there.
+/// [was nothing](from_nothing), or after those, however few, that were nothing at the very first; and after the second in
+/// whose midst it came. 0 if it was always there.
 fn begun(loads: &[Option<f64>], rate: f64) -> usize {
     let nothing = |seconds: &[Option<f64>]| {
         let known = seconds.iter().flatten().count();
         known > 0 && from_nothing(seconds.iter().flatten().sum::<f64>() / known as f64, rate)
     };
-    let newest = loads.windows(LULL).rposition(nothing);
-    newest.map_or(0, |start| (start + LULL + 1).min(loads.len()))
+    let newest = loads.windows(LULL).rposition(nothing).map(|start| start + LULL);
+    let first = loads.iter().take_while(|load| load.is_none_or(|load| from_nothing(load, rate))).count();
+    let first = Some(first).filter(|first| loads[..*first].iter().any(Option::is_some));
+    newest.max(first).map_or(0, |end| (end + 1).min(loads.len()))
 }
 
 /// The rate that the newest seconds show, and the largest that their count allows, chance included, requests/s; of the
@@ -176,11 +179,10 @@ mod tests {
                 };
                 for end in 61..120 {
                     assert_eq!(leads_to(&|t| Some(load(t)), end), None, "{rate}, {end}");
-                    assert_eq!(
-                        leads_to(&|t| (t >= 50).then(|| load(t)), end),
-                        None,
-                        "{rate}, {end}, opted in at 50"
-                    );
+                    for opted_in in [50, 57, 59] {
+                        let known = |t: usize| (t >= opted_in).then(|| load(t));
+                        assert_eq!(leads_to(&known, end), None, "{rate}, {end}, opted in at {opted_in}");
+                    }
                 }
             }
         }

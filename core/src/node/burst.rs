@@ -87,6 +87,11 @@ impl Detector {
         let base = base.min(BASELINE);
         let newest = self.polls.iter().rev();
         let (x, w) = sums(newest.clone().take(tested));
+        let before = newest.clone().skip(tested).take(base);
+        // A load that has begun within the baseline is compared with itself, less the poll in whose midst it began.
+        let idle = before.clone().rev().take_while(|(count, _)| *count == 0).count();
+        let began = if idle == 0 || idle == base { 0 } else { idle + 1 };
+        let base = base.checked_sub(began).filter(|n| *n >= MIN_BASELINE)?;
         let before = newest.skip(tested).take(base);
         let (b, long) = sums(before.clone());
         if long <= 0.0 {
@@ -139,6 +144,28 @@ mod tests {
             let now = Now { mono: Mono(second as u64 * 1_000_000_000), wall: Wall(second as i64 * 1000) };
             detector.observe(now, *count, 1.0) || raised
         })
+    }
+
+    #[test]
+    fn a_load_that_begins_is_no_burst_and_a_jump_after_that_is() {
+        for idle in [1, 4, 9, 20] {
+            let raised = |counts: &[u64]| {
+                let mut detector = Detector::default();
+                let all = std::iter::repeat_n(&0, idle).chain(counts).enumerate();
+                let flags = all.filter(|(second, count)| {
+                    let now =
+                        Now { mono: Mono(*second as u64 * 1_000_000_000), wall: Wall(*second as i64 * 1000) };
+                    detector.observe(now, **count, 1.0)
+                });
+                flags.map(|(second, _)| second - idle).collect::<Vec<_>>()
+            };
+            let first = raised(&[[25].as_slice(), &[50; 40]].concat());
+            // After ten idle polls a load is a burst when it comes: what was before is known to be nothing.
+            let expected: &[usize] = if idle >= MIN_BASELINE { &[0] } else { &[] };
+            assert_eq!(first, expected, "after {idle} idle polls");
+            let then = raised(&[[25].as_slice(), &[50; 40], &[150; 5]].concat());
+            assert_eq!(then.last(), Some(&41), "after {idle} idle polls");
+        }
     }
 
     #[test]
