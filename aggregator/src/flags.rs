@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use prescale_core::choices::Pattern;
 use prescale_models::Choice;
 use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
@@ -83,10 +84,14 @@ pub struct Flags {
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
-    /// Which models forecast every workload, by name; GET /api/v1/models lists all. Forecasters that were saved with
+    /// Which models forecast the workloads, by name; GET /api/v1/models lists all. Forecasters that were saved with
     /// others learn anew from the saved history
     #[arg(long, value_name = "NAME,…", value_parser = choice, default_value_t = Choice::default())]
     pub models: Choice,
+    /// Other models for the workloads of this namespace and name, in which * stands for any characters; may be repeated,
+    /// the first that names a workload holds for it
+    #[arg(long, value_name = "NAMESPACE/NAME=NAME,…", value_parser = choice_for)]
+    pub models_for: Vec<(Pattern, Choice)>,
     /// Demo only: the finished runs (JSON) that the page compares at the end; may appear later
     #[arg(long, value_name = "FILE")]
     pub comparison: Option<PathBuf>,
@@ -128,6 +133,12 @@ impl Flags {
                 self.listen
             );
         }
+        let mut patterns = self.models_for.iter().enumerate();
+        if let Some((_, (pattern, _))) =
+            patterns.find(|(i, (pattern, _))| self.models_for[..*i].iter().any(|(other, _)| other == pattern))
+        {
+            bail!("--models-for {pattern} is there twice: only the first would count");
+        }
         if self.target == TargetAddress::Kubernetes && self.clock.clock_speed != 1.0 {
             bail!("--target kubernetes runs in real time: leave --clock-speed out");
         }
@@ -137,6 +148,13 @@ impl Flags {
 
 fn choice(text: &str) -> Result<Choice, String> {
     Choice::of(text.split(',').map(str::trim)).map_err(|unfit| unfit.to_string())
+}
+
+fn choice_for(text: &str) -> Result<(Pattern, Choice), String> {
+    let (workloads, models) = text
+        .split_once('=')
+        .ok_or("want NAMESPACE/NAME=NAME,…, as in batch/*=tuned_smoothing,holt_winters")?;
+    Ok((Pattern::of(workloads).map_err(|it| it.to_string())?, choice(models)?))
 }
 
 fn account(text: &str) -> Result<String, String> {
@@ -163,6 +181,24 @@ mod tests {
             assert!(parse(&format!("aggregator --target {wrong}")).is_err(), "{wrong}");
         }
         assert!(parse("aggregator --target local=127.0.0.1:1 --listen 80").is_err());
+    }
+
+    #[test]
+    fn models_are_chosen_by_workload_and_what_is_wrong_is_said() {
+        let flags = |more: &str| parse(&format!("aggregator --target kubernetes {more}"));
+        let said = |more: &str| flags(more).unwrap_err().to_string();
+        let two = "--models-for batch/*=tuned_smoothing --models-for */web=tuned_smoothing,arima";
+        let chosen = flags(two).unwrap();
+        assert!(chosen.check().is_ok());
+        let rules: Vec<String> =
+            chosen.models_for.iter().map(|(pattern, choice)| format!("{pattern} {choice}")).collect();
+        assert_eq!(rules, ["batch/* tuned_smoothing", "*/web tuned_smoothing,arima"]);
+        assert!(said("--models-for batch=tuned_smoothing").contains("NAMESPACE/NAME"));
+        assert!(said("--models-for batch/*").contains("as in batch/*="));
+        assert!(said("--models-for batch/*=tuned_smoothing,prophit").contains("\"prophit\" is no model"));
+        assert!(said("--models-for batch/*=arima").contains("tuned_smoothing must be"));
+        let twice = flags("--models-for a/b=tuned_smoothing --models-for a/b=tuned_smoothing,arima").unwrap();
+        assert!(twice.check().unwrap_err().to_string().contains("a/b is there twice"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use prescale_core::choices::Choices;
 use prescale_core::cluster::{Cluster, ClusterSettings};
 use prescale_shell::client::{Access, Client};
 use prescale_shell::clock::Clock;
@@ -94,7 +95,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
-        models: flags.models,
+        models: Choices::new(flags.models_for, flags.models),
         network: weights.network(),
         ..ClusterSettings::default()
     });

@@ -27,7 +27,6 @@ mod young;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use prescale_models::Choice;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
 use prescale_models::neural::{Network, shipped};
 
@@ -36,6 +35,7 @@ pub use state::{Checkpoint, Restored, Unreadable};
 pub use writes::Outcome;
 
 use crate::check::Violation;
+use crate::choices::Choices;
 use crate::merge::{Merge, MergeSettings};
 use crate::plan::{Plan, Rules};
 use crate::time::{Now, Wall};
@@ -59,8 +59,8 @@ pub struct ClusterSettings {
     pub merge: MergeSettings,
     /// The network of every workload's head.
     pub network: Arc<Network<f32>>,
-    /// Which models forecast.
-    pub models: Choice,
+    /// Which models forecast which workloads.
+    pub models: Choices,
 }
 
 impl Default for ClusterSettings {
@@ -71,7 +71,7 @@ impl Default for ClusterSettings {
             rules: Rules::default(),
             merge: MergeSettings::default(),
             network: shipped(),
-            models: Choice::default(),
+            models: Choices::default(),
         }
     }
 }
@@ -122,7 +122,8 @@ impl Cluster {
         for state in workloads {
             missing.remove(&state.id);
             let settings = &self.settings;
-            let tracked = self.workloads.entry(state.id.clone()).or_insert_with(|| Tracked::new(settings));
+            let tracked =
+                self.workloads.entry(state.id.clone()).or_insert_with(|| Tracked::new(settings, &state.id));
             tracked.world(now, state, self.standby);
         }
         for id in missing {
@@ -146,7 +147,7 @@ impl Cluster {
     /// named it. The ensembles start anew: with this history, then with what was measured since.
     pub fn import(&mut self, _now: Now, id: &WorkloadId, history: &[(Wall, RequestsPerSecond)]) {
         let settings = &self.settings;
-        self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings)).import(history);
+        self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings, id)).import(history);
     }
 
     /// Gives every workload's head another network: none starts anew, and each head sleeps until its state has filled (half
@@ -215,8 +216,8 @@ impl Cluster {
         tail: &[u8],
     ) -> Result<Restored, Unreadable> {
         self.awaited.remove(id);
-        let known = self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(&self.settings));
-        let (tracked, restored) = known.restored(now, base, tail, &self.settings)?;
+        let known = self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(&self.settings, id));
+        let (tracked, restored) = known.restored(now, id, base, tail, &self.settings)?;
         *known = tracked;
         Ok(restored)
     }

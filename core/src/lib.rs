@@ -6,6 +6,7 @@
 pub mod annotations;
 pub mod capacity;
 pub mod check;
+pub mod choices;
 pub mod cluster;
 pub mod counters;
 pub mod hpa;

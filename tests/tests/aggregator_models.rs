@@ -102,11 +102,12 @@ async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
 }
 
 #[tokio::test]
-async fn fewer_models_forecast_and_show_as_the_only_ones() {
+async fn a_workload_that_a_rule_names_has_its_models_alone() {
     let scratch = Scratch::new();
     let history = scratch.file("history.csv", history());
     let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
-    let few = ["--history", &history, "--models", "holt_winters,tuned_smoothing"];
+    let rule = "*/w*b=holt_winters,tuned_smoothing";
+    let few = ["--history", &history, "--models", "gru,tuned_smoothing", "--models-for", rule];
     let aggregator = Aggregator::start(target.address, &few);
     let detail = until("the workload", async || aggregator.json("/api/v1/workloads/shop/web").await).await;
     assert!(detail["forecast"]["at"].as_array().is_some_and(|it| !it.is_empty()), "{detail}");
@@ -115,7 +116,10 @@ async fn fewer_models_forecast_and_show_as_the_only_ones() {
         let names: Vec<&Value> = weights["models"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
         assert_eq!(names, ["tuned_smoothing", "holt_winters"], "{weights}");
     }
-    assert_eq!(on(&aggregator.json(MODELS).await.unwrap()), ["tuned_smoothing", "holt_winters"]);
+    // The other workloads' models are on too; the head, which no workload here has, runs nowhere.
+    let models = aggregator.json(MODELS).await.unwrap();
+    assert_eq!(on(&models), ["tuned_smoothing", "holt_winters", "gru"]);
+    assert_eq!(of(&models, "gru")["grids"][0]["workloads"], 0, "{models}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use prescale_models::{Choice, Ensemble, Grid, Level};
 
 use super::forecasts::Forecasts;
 use super::scores::of_ensemble;
+use crate::choices::Choices;
 use crate::series::Resolution;
 use crate::time::Now;
 use crate::view::{Model, ModelGrid, ModelScore, Models, Score};
@@ -34,7 +35,7 @@ type All = BTreeMap<(&'static str, u32), Seen>;
 pub(super) fn models<'a>(
     now: Now,
     workloads: impl Iterator<Item = &'a Forecasts>,
-    choice: &Choice,
+    choices: &Choices,
     network: &Network<f32>,
 ) -> Models {
     let mut all = All::new();
@@ -48,10 +49,10 @@ pub(super) fn models<'a>(
     let model = |card: Card| {
         let runs = |step_seconds| {
             let grid = Grid { step_seconds };
-            match card.expert {
+            choices.all().any(|choice| match card.expert {
                 Some(kind) => choice.experts(grid).iter().any(|(chosen, _)| *chosen == kind),
                 None => choice.head(grid),
-            }
+            })
         };
         // The head's network may have been trained since.
         let weights = card.expert.map_or_else(|| Some(network.checksum()), |_| card.weights);
@@ -61,7 +62,7 @@ pub(super) fn models<'a>(
             what: card.what,
             source: card.source,
             awake_after: card.awake_after,
-            on: choice.names().any(|name| name == card.name),
+            on: choices.all().flat_map(Choice::names).any(|name| name == card.name),
             weights: weights.map(|checksum| format!("{checksum:08x}")),
             grids: steps.into_iter().filter(|step| runs(*step)).map(|step| grid(card.name, step)).collect(),
         }
@@ -166,7 +167,7 @@ mod tests {
         let wave = |minute: i64| 100.0 + 50.0 * libm::sin(minute as f64 / 1440.0 * std::f64::consts::TAU);
         let jumps = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let all = [with_history(&choice, wave), with_history(&choice, jumps), with_history(&choice, |_| 0.0)];
-        let models = models(NOW, all.iter(), &choice, &shipped());
+        let models = models(NOW, all.iter(), &choice.clone().into(), &shipped());
 
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, choice.names().collect::<Vec<_>>());
@@ -199,7 +200,7 @@ mod tests {
         let few = Choice::of(["tuned_smoothing", "holt_winters"]).unwrap();
         let noise = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let forecasts = with_history(&few, noise);
-        let models = models(NOW, [&forecasts].into_iter(), &few, &shipped());
+        let models = models(NOW, [&forecasts].into_iter(), &few.clone().into(), &shipped());
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, ["tuned_smoothing", "holt_winters"]);
         assert!(forecasts.ensembles().iter().all(|it| it.head().is_none()));

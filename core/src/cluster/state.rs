@@ -28,7 +28,7 @@ use crate::merge::Second;
 use crate::plan::Memory;
 use crate::series::{Resolution, SavedSeries, SeriesTail};
 use crate::time::{Mono, Now, Wall};
-use crate::world::WorkloadSettings;
+use crate::world::{WorkloadId, WorkloadSettings};
 
 /// To be raised with every change of what is saved here; `a_fixed_state_gives_these_very_bytes` says when. State of
 /// another format is refused, and its workload starts anew.
@@ -192,6 +192,7 @@ impl Tracked {
     pub(super) fn restored(
         &self,
         now: Now,
+        id: &WorkloadId,
         base_bytes: &[u8],
         tail: &[u8],
         settings: &ClusterSettings,
@@ -204,7 +205,7 @@ impl Tracked {
         let down_ms = now.wall.0.saturating_sub(tail.wall.0).max(0);
         let shift = |at: Mono| rebased(at, tail.mono, now.mono, down_ms);
 
-        let mut new = Self::new(settings);
+        let mut new = Self::new(settings, id);
         new.series = base.series.restored().ok_or(Unreadable::Broken)?;
         let mark = Mark {
             checksum: tail.base,
@@ -216,7 +217,7 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (models, network) = (&settings.models, &settings.network);
+        let (models, network) = (settings.models.of(id), &settings.network);
         let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, network) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {

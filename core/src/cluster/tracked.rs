@@ -75,13 +75,13 @@ pub(super) struct Tracked {
 }
 
 impl Tracked {
-    pub(super) fn new(settings: &ClusterSettings) -> Self {
+    pub(super) fn new(settings: &ClusterSettings, id: &WorkloadId) -> Self {
         Self {
             state: None,
             missing_since: None,
             series: Series::new(),
             recent: Recent::default(),
-            forecasts: Forecasts::new(&settings.models, &settings.network),
+            forecasts: Forecasts::new(settings.models.of(id), &settings.network),
             lead_time: LeadTime::new(settings.lead_time_prior),
             starts: Starts::default(),
             memory: Memory::default(),

@@ -26,7 +26,7 @@ pub struct Model {
     pub source: Option<&'static str>,
     /// The history that it sleeps without.
     pub awake_after: &'static str,
-    /// Whether it was chosen (`--models`).
+    /// Whether it was chosen, for all workloads or for some (`--models`, `--models-for`).
     pub on: bool,
     /// Checksum of the weights that it was trained to; `null` where nothing is trained beforehand.
     pub weights: Option<String>,
