@@ -16,7 +16,7 @@ const PACKAGES: &[&str] = &["curl", "prometheus"];
 /// How thoroughly, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Each test once, and shorter where it takes minutes.
+    /// Each test once, and shorter where it takes minutes; `ramp` is left out.
     #[arg(long)]
     quick: bool,
     /// Leave the cluster up, to look at: `cargo xtask cluster --name e2e status`.
@@ -35,6 +35,17 @@ pub struct Options {
     image_prefix: String,
     /// Only the tests whose names contain one of these; `install` is always run.
     tests: Vec<String>,
+}
+
+impl Options {
+    /// Whether the test `name`, which `--quick` leaves out, is run: as the tests themselves choose.
+    fn wants(&self, name: &str) -> bool {
+        if self.tests.is_empty() {
+            !self.quick
+        } else {
+            self.tests.iter().any(|word| name.contains(word.as_str()))
+        }
+    }
 }
 
 /// Each test once, in a cluster of their own.
@@ -58,13 +69,16 @@ pub fn run(options: &Options) -> Result<()> {
         ensure!(file.is_file(), "--kubeconfig {}: there is no such file", file.display());
     }
     packages::ensure(PACKAGES, "the end-to-end tests")?;
-    let server = go::server()?;
-    let mut archives = vec![server];
+    let servers = go::servers()?;
+    let mut archives = vec![servers.join("server.tar")];
     for which in [Which::Agent, Which::Aggregator, Which::Sample] {
         archives.push(images::build(which)?);
     }
     if let Some(kubeconfig) = &options.kubeconfig {
         return elsewhere(options, kubeconfig, &archives);
+    }
+    if options.wants("ramp") {
+        archives.extend([servers.join("external.tar"), go::metrics_server()?]);
     }
     let name = &options.name;
     // A run that was stopped may have left its cluster.

@@ -1,5 +1,5 @@
-//! What the cluster tests need that is written in Go: Kubernetes itself, its name server, the tests' own server. Each
-//! is built once, from published modules, and kept outside of the work tree by all that it is made from.
+//! What the cluster tests need that is written in Go: Kubernetes itself, its name server, metrics-server, the tests' own
+//! servers. Each is built once, from published modules, and kept outside of the work tree by all that it is made from.
 
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal};
@@ -14,6 +14,7 @@ use crate::run;
 
 /// The same as `k8s.io/kubernetes` in `tests/cluster/go.mod`; kubectl wants to know its own version.
 const KUBERNETES: (&str, &str, &str) = ("1", "36", "3");
+const METRICS_SERVER: &str = "sigs.k8s.io/metrics-server/cmd/metrics-server@v0.9.0";
 
 /// The directory of the program `cluster`, which is all of Kubernetes, and of the images that every cluster has:
 /// `pause.tar`, `dns.tar`.
@@ -38,13 +39,24 @@ pub fn programs() -> Result<PathBuf> {
     })
 }
 
-/// The image of the application that the tests scale.
-pub fn server() -> Result<PathBuf> {
-    let directory = kept("server", &["go.mod", "server/main.go"], "", |into| {
-        build(&source(), into, &["./server"])?;
-        image(into, "server", "/server")
+/// The directory of the images of the tests' own servers: `server.tar`, `external.tar`.
+pub fn servers() -> Result<PathBuf> {
+    kept("servers", &["go.mod", "server/main.go", "external/main.go"], "", |into| {
+        build(&source(), into, &["./server", "./external"])?;
+        image(into, "server", "/server")?;
+        image(into, "external", "/external")
+    })
+}
+
+/// The image of metrics-server, which a real HPA reads CPU from.
+pub fn metrics_server() -> Result<PathBuf> {
+    let directory = kept("metrics-server", &[], METRICS_SERVER, |into| {
+        eprintln!("building {METRICS_SERVER}, about 3 minutes the first time");
+        let mut install = go(into, &["install", "-trimpath", "-ldflags", "-s -w", METRICS_SERVER]);
+        run::run(install.env("GOBIN", into))?;
+        image(into, "metrics-server", "/metrics-server")
     })?;
-    Ok(directory.join("server.tar"))
+    Ok(directory.join("metrics-server.tar"))
 }
 
 fn source() -> PathBuf {

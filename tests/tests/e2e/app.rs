@@ -142,12 +142,17 @@ pub struct Load {
 impl Load {
     /// Sends what `arrivals` says to the ready pods of `namespace`'s `web`.
     pub fn start(namespace: &Namespace, arrivals: Vec<Duration>) -> Self {
+        Self::start_at(namespace, arrivals, Instant::now)
+    }
+
+    /// The same; the schedule begins when `begin` says, asked once a pod is ready.
+    pub fn start_at(namespace: &Namespace, arrivals: Vec<Duration>, begin: impl FnOnce() -> Instant) -> Self {
         let balancer = Arc::new(Balancer::default());
         let pods = follow(namespace, &balancer);
         wait("a ready pod to send requests to", 60, || {
             balancer.pick().map(drop).ok_or_else(|| namespace.0.clone())
         });
-        let (began, tally) = (Instant::now(), Arc::new(Tally::default()));
+        let (began, tally) = (begin(), Arc::new(Tally::default()));
         let of = Arc::clone(&tally);
         let playing = runtime().spawn(async move { play(&arrivals, began, &balancer, &of).await });
         Self { began, tally, playing, _pods: pods }
@@ -236,5 +241,18 @@ impl Scale {
             let changes = self.changes();
             changes.iter().skip(1).find(|(at, _)| *at > since).copied().ok_or(format!("{changes:?}"))
         })
+    }
+
+    /// Pod-seconds asked for between the two.
+    pub fn pod_seconds(&self, from: Instant, to: Instant) -> f64 {
+        let changes = self.changes();
+        let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([to]);
+        let spans = changes.iter().zip(ends);
+        spans
+            .map(|((at, replicas), end)| {
+                let (start, end) = ((*at).max(from), end.min(to));
+                end.saturating_duration_since(start).as_secs_f64() * f64::from(*replicas)
+            })
+            .sum()
     }
 }
