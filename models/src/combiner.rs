@@ -64,6 +64,17 @@ impl Combiner {
         (0..self.games.len()).for_each(|game| self.refresh(game));
     }
 
+    /// Multiplies the prior weights; what was lost since still counts.
+    pub fn lean(&mut self, factors: impl Iterator<Item = f64>) {
+        let prior: Vec<f64> = self
+            .log_prior
+            .iter()
+            .zip(factors)
+            .map(|(log, factor)| libm::exp((*log).into()) * factor)
+            .collect();
+        self.believe(&prior);
+    }
+
     fn standings(&self, game: usize) -> &[Standing] {
         let experts = self.log_prior.len();
         &self.standings[game * experts..][..experts]

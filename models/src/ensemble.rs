@@ -69,6 +69,8 @@ pub struct Ensemble {
     first: Option<i64>,
     /// [`Regime`] by number, the last one that was found.
     regime: Option<u8>,
+    /// Whether the first one has moved the starting weights.
+    leant: bool,
     /// Scratch: one expert's points for all targets; all experts' points, expert-major; losses.
     points: Vec<f64>,
     losses: Vec<f64>,
@@ -88,6 +90,7 @@ impl State for Ensemble {
             pair: _,
             first,
             regime,
+            leant,
             points: _,
             losses: _,
         } = self;
@@ -104,6 +107,8 @@ impl State for Ensemble {
         first.save(out);
         out.note("regime");
         regime.save(out);
+        out.note("leant");
+        leant.save(out);
         current.as_ref().map(|current| current.origin).save(out);
         let points = |i: usize| current.as_ref().map_or(Quantiles::ZERO, |current| current.points[i].1);
         (0..targets.len()).for_each(|i| points(i).values().save(out));
@@ -117,6 +122,7 @@ impl State for Ensemble {
         self.head.iter_mut().try_for_each(|head| head.load(from))?;
         self.first.load(from)?;
         self.regime.load(from)?;
+        self.leant.load(from)?;
         let mut origin: Option<i64> = None;
         origin.load(from)?;
         let mut points = Vec::with_capacity(self.targets.len());
@@ -224,6 +230,7 @@ impl Ensemble {
             pair: position(ModelKind::TunedSmoothing).zip(position(ModelKind::HoltWinters)),
             first: None,
             regime: None,
+            leant: false,
             points: vec![0.0; targets.len() * experts.len()],
             losses: vec![0.0; experts.len()],
             experts,
@@ -356,7 +363,7 @@ impl Ensemble {
         bins.saturating_mul(i64::from(self.grid.step_seconds))
     }
 
-    /// Names the load's regime, hourly.
+    /// Names the load's regime, hourly; the first one moves the starting weights.
     fn judge(&mut self, newest: i64) {
         let due = newest.saturating_mul(i64::from(self.grid.step_seconds)) % JUDGED_EVERY_SECONDS == 0;
         let young = self.history_seconds() < SMOOTHING_ONLY_SECONDS;
@@ -375,6 +382,13 @@ impl Ensemble {
         }
         let enough = bins >= regime::LEAST_BINS;
         self.regime = enough.then(|| regime::classify(&values[..bins], self.grid.step_seconds) as u8);
+        if let Some(regime) = self.regime().filter(|_| !self.leant) {
+            self.leant = true;
+            let kinds = self.experts.iter().map(|expert| expert.kind());
+            for track in &mut self.tracks {
+                track.lean(kinds.clone().map(|kind| regime.leaning(kind)));
+            }
+        }
     }
 
     fn awake(&self) -> u32 {

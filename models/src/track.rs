@@ -126,6 +126,11 @@ impl Track {
         self.mixture = Some(Box::new(Mixture::new(self.pending.len(), forget as f32)));
     }
 
+    /// Multiplies the experts' starting weights.
+    pub(crate) fn lean(&mut self, factors: impl Iterator<Item = f64>) {
+        self.combiner.lean(factors);
+    }
+
     fn row(&self, origin: i64) -> usize {
         origin.div_euclid(self.stride).rem_euclid(self.pending.len() as i64) as usize
     }

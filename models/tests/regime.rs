@@ -11,7 +11,7 @@ use linfa::prelude::{Fit, Predict};
 use linfa_trees::{DecisionTree, SplitQuality, TreeNode};
 use ndarray::{Array1, Array2};
 use prescale_models::regime::{FEATURE_NAMES, FEATURES, Regime, TREE, classify, decide, features};
-use prescale_models::{Bin, Ensemble, Grid, Target};
+use prescale_models::{Bin, Ensemble, Grid, ModelKind, Target};
 
 /// Series per regime that the tree is fitted on, and that it is tested on.
 const FITTED: usize = 400;
@@ -172,4 +172,20 @@ fn an_ensemble_names_the_last_hours_regime_anew_every_hour() {
     let mut fine = Ensemble::headless(Grid { step_seconds: 10 }, &[Target::At { steps: 5 }]);
     (0..500).for_each(|i| fine.observe(Bin::new(i, 20.0)));
     assert_eq!(fine.regime(), None, "a grid of seconds");
+}
+
+#[test]
+fn the_first_hours_regime_moves_the_weights_to_start_from() {
+    let timer = |i: i64, _: &mut Rng| if i % 10 == 0 { 50.0 } else { 5.0 };
+    let steady = |_: i64, rng: &mut Rng| 20.0 + rng.normal();
+    let share = |load: &dyn Fn(i64, &mut Rng) -> f64| {
+        let mut ensemble = Ensemble::headless(Grid { step_seconds: 60 }, &[Target::At { steps: 5 }]);
+        let mut rng = Rng(4);
+        (0..61).for_each(|i| ensemble.observe(Bin::new(i, load(i, &mut rng))));
+        let weight = |model| ensemble.weights().find(|it| it.model == model).map_or(f64::NAN, |it| it.weight);
+        weight(ModelKind::HourlyHoltWinters) / weight(ModelKind::TunedSmoothing)
+    };
+    // A quarter of smoothing's, times what the regime says: nothing has been settled but smoothing's own forecasts.
+    assert!((share(&timer) - 0.25 * 1.41).abs() < 1e-4, "cron-like: {}", share(&timer));
+    assert!((share(&steady) - 0.25 * 0.79).abs() < 1e-4, "steady: {}", share(&steady));
 }
