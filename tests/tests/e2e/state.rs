@@ -54,11 +54,16 @@ impl Remembered {
     }
 
     /// Waits until what comes `seconds` from now comes well within a minute: weights of minutes change with each, so that a
-    /// next leader that is there within ten seconds has those of the last.
+    /// next leader that is there within ten seconds has those of the last. And not at the edge of a row of ten seconds: the
+    /// last one that is compared is then some seconds older than [`AGE_MS`], which a busy machine's reports may need.
     pub fn minute(&self, seconds: f64) {
         wait("a minute's beginning", 70, || {
             let into = (unix_ms() as f64 / 1e3 + seconds) % 60.0;
-            if (12.0..38.0).contains(&into) { Ok(()) } else { Err(format!("{into:.0} s into it")) }
+            if (12.0..38.0).contains(&into) && (3.0..8.0).contains(&(into % 10.0)) {
+                Ok(())
+            } else {
+                Err(format!("{into:.0} s into it"))
+            }
         });
     }
 }
