@@ -109,6 +109,7 @@ struct Share {
 struct Head {
     awake: bool,
     admitted: bool,
+    demoted: bool,
     settled: u64,
 }
 
@@ -200,7 +201,12 @@ fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
         origin_unix_seconds: (forecast.origin + 1) * i64::from(step),
         levels: LEVELS,
         targets: forecast.points.iter().map(row).collect(),
-        head: head.map(|it| Head { awake: it.awake, admitted: it.admitted, settled: it.settled }),
+        head: head.map(|it| Head {
+            awake: it.awake,
+            admitted: it.admitted,
+            demoted: it.demoted,
+            settled: it.settled,
+        }),
     })
 }
 

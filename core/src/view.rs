@@ -367,6 +367,10 @@ pub struct Head {
     pub bin_seconds: u32,
     /// Whether the forecast is the mixture with it; otherwise it is the experts' alone.
     pub admitted: bool,
+    /// Whether it was found to hurt within minutes, and has not made good for that since: it is not admitted meanwhile.
+    pub demoted: bool,
+    /// How often that ended an admission.
+    pub demotions: u32,
     /// Records of what it would have gained; judged from 500 on.
     pub settled: u64,
     /// Mean gain over the last 500, as a share of the experts' usual pinball loss; `null` before the first verdict.

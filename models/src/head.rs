@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::admission::{Admission, Verdict};
+use crate::drift::Drift;
 use crate::expert::Bin;
 use crate::forecast::{Grid, Target};
 use crate::neural::{Network, Neural};
 use crate::state::state;
+use crate::track::Gain;
 
 /// A record covers so many bins that about this many pass until the longest target is known: 500 records are then a day
 /// and a half of an hour's forecasts, and have some fifteen independent blocks.
@@ -23,16 +25,23 @@ pub(crate) struct Head {
     record: i64,
     gains: f64,
     count: u32,
+    drift: Drift,
+    /// Times that it was demoted while it was admitted.
+    demotions: u32,
     /// Whether the newest bin was measured whole.
     measured: bool,
 }
-state!(Head { neural, admission, record, gains, count, measured } fixed { stride });
+state!(Head { neural, admission, record, gains, count, drift, demotions, measured } fixed { stride });
 
 /// Where a head stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadState {
     /// Whether the forecast is the mixture with the head, or the ensemble's alone.
     pub admitted: bool,
+    /// Whether it was found to hurt within minutes, and has not made good for that since.
+    pub demoted: bool,
+    /// How often that ended an admission.
+    pub demotions: u32,
     /// Whether its network has warmed up.
     pub awake: bool,
     /// Records of what it would have gained. One holds the forecasts of all targets that were settled within a
@@ -53,6 +62,8 @@ impl Head {
             record: i64::MIN,
             gains: 0.0,
             count: 0,
+            drift: Drift::default(),
+            demotions: 0,
             measured: false,
         }
     }
@@ -63,17 +74,24 @@ impl Head {
         self.neural.change(network);
     }
 
-    /// Takes what one bin's settled forecasts gained, relative to the usual loss.
-    pub(crate) fn settle(&mut self, index: i64, gains: impl Iterator<Item = f64>) {
+    /// Takes what one bin's settled forecasts gained.
+    pub(crate) fn settle(&mut self, index: i64, gains: impl Iterator<Item = Gain>) {
         let record = index.div_euclid(self.stride);
         if record != self.record && self.count > 0 {
             self.admission.settle(self.gains / f64::from(self.count));
             (self.gains, self.count) = (0.0, 0);
         }
         self.record = record;
+        let (mut excess, mut settled) = (0.0, 0);
         for gain in gains {
-            self.gains += gain;
-            self.count += 1;
+            self.gains += gain.of_usual;
+            excess += gain.excess;
+            settled += 1;
+        }
+        self.count += settled;
+        // The first minutes after a change settle the nearest targets alone: each bin speaks for those it has.
+        if settled > 0 && self.drift.settle(excess / f64::from(settled)) && self.admission.admitted() {
+            self.demotions = self.demotions.saturating_add(1);
         }
     }
 
@@ -91,12 +109,14 @@ impl Head {
 
     /// Whether it takes part in what is issued.
     pub(crate) fn admitted(&self) -> bool {
-        self.admission.admitted()
+        self.admission.admitted() && !self.drift.demoted()
     }
 
     pub(crate) fn state(&self) -> HeadState {
         HeadState {
-            admitted: self.admission.admitted(),
+            admitted: self.admitted(),
+            demoted: self.drift.demoted(),
+            demotions: self.demotions,
             awake: self.neural.awake(),
             settled: self.admission.settled(),
             verdict: self.admission.verdict(),

@@ -9,6 +9,7 @@ pub mod arima;
 pub mod catalogue;
 pub mod choice;
 pub mod combiner;
+mod drift;
 pub mod ensemble;
 pub mod expert;
 pub mod experts;

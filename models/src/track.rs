@@ -1,6 +1,7 @@
 //! One target of an ensemble: residual quantiles, weights, tracking, and the forecasts that are not yet due.
 
 use crate::combiner::Combiner;
+use crate::drift::excess;
 use crate::expert::VALUE_LIMIT;
 use crate::forecast::{LEVELS, Level, Quantiles, Target};
 use crate::mixture::Mixture;
@@ -82,6 +83,15 @@ pub(crate) struct Origin {
     pub(crate) head: Option<[f64; 5]>,
     /// Whether what is issued is the mixture with the head.
     pub(crate) admitted: bool,
+}
+
+/// What one settled forecast says of the head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gain {
+    /// How much less was lost with it than without it, relative to the usual loss.
+    pub(crate) of_usual: f64,
+    /// How much more, from −1 to 1: see [`excess`].
+    pub(crate) excess: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -176,9 +186,8 @@ impl Track {
     }
 
     /// Settles the forecast that bin `now` makes due, if it was kept and its outcome is known; `losses` is scratch of
-    /// one entry per expert. Returns what the head would have gained on the ensemble alone, relative to the usual
-    /// loss.
-    pub(crate) fn settle(&mut self, now: i64, window: &Window, losses: &mut [f64]) -> Option<f64> {
+    /// one entry per expert. Returns what the head would have gained on the ensemble alone.
+    pub(crate) fn settle(&mut self, now: i64, window: &Window, losses: &mut [f64]) -> Option<Gain> {
         let origin = now - i64::from(self.target.steps());
         let row = self.row(origin);
         let pending = self.pending[row];
@@ -251,7 +260,10 @@ impl Track {
         let with = self.mixture.as_mut().and_then(|mixture| mixture.settle(truth, row, alone));
         // Where the ensemble was never wrong there is nothing to gain.
         let usual = f64::from(self.errors.of.issued).max(f64::MIN_POSITIVE);
-        let gain = with.map(|with| if without == with { 0.0 } else { (without - with) / usual });
+        let gain = with.map(|with| Gain {
+            of_usual: if without == with { 0.0 } else { (without - with) / usual },
+            excess: excess(with, without, usual),
+        });
         let issued = match &self.mixture {
             Some(mixture) if pending.awake & HEADED > 0 => mixture.issued(row),
             _ => alone,

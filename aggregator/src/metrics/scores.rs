@@ -1,4 +1,4 @@
-//! How the forecasts have done, as metrics. For four of the fifteen targets, so that a workload adds 48 series at most.
+//! How the forecasts have done, as metrics. For four of the fifteen targets, so that a workload adds 49 series at most.
 
 use prescale_core::view;
 
@@ -94,7 +94,7 @@ pub(super) const FAMILIES: &[(&str, &str, Many)] = &[
     ),
 ];
 
-/// Counters: what they grew by over any span is the coverage in it.
+/// Counters: what the first two grew by over any span is the coverage in it.
 pub(super) const COUNTERS: &[(&str, &str, ManyCounts)] = &[
     ("prescale_aggregator_forecasts_settled", "Forecasts settled against a measured outcome", |w, add| {
         shown(w).for_each(|score| add(target(score), score.settled));
@@ -111,6 +111,11 @@ pub(super) const COUNTERS: &[(&str, &str, ManyCounts)] = &[
                 }
             }
         },
+    ),
+    (
+        "prescale_aggregator_head_demotions",
+        "Times that the network's part in what is issued was ended within minutes, as it had begun to hurt",
+        |w, add| w.heads.iter().for_each(|head| add(grid(head), head.demotions.into())),
     ),
 ];
 

@@ -23,6 +23,7 @@ struct Seen {
     workloads: usize,
     awake: usize,
     admitted: Option<usize>,
+    demoted: Option<usize>,
     loss_ratios: Vec<f64>,
     settled: u64,
     covered: u64,
@@ -100,6 +101,7 @@ fn look_at(ensemble: &Ensemble, all: &mut All) {
         let seen = all.entry((HEAD, step)).or_default();
         seen.add(head.awake, scores.iter().filter_map(|it| it.loss_ratio_with_head));
         *seen.admitted.get_or_insert(0) += usize::from(head.admitted);
+        *seen.demoted.get_or_insert(0) += usize::from(head.demoted);
     }
 }
 
@@ -125,6 +127,7 @@ impl Seen {
             workloads: self.workloads,
             awake: self.awake,
             admitted: self.admitted,
+            demoted: self.demoted,
             scored: ratios.len(),
             loss_ratio: ratios.get(ratios.len() / 2).copied(),
             q95_coverage: (self.settled > 0).then(|| self.covered as f64 / self.settled as f64),
@@ -191,6 +194,7 @@ mod tests {
         let gru = minutes("gru");
         assert_eq!((gru.awake, gru.q95_coverage, gru.largest_weight_share), (3, None, None));
         assert!(gru.admitted.is_some() && gru.loss_ratio.is_some(), "{gru:?}");
+        assert!(gru.demoted.is_some() && minutes("holt_winters").demoted.is_none());
         assert_eq!(of(&models, "gru").weights.as_ref().map(String::len), Some(8));
         assert_eq!(of(&models, "tuned_smoothing").weights, None);
     }

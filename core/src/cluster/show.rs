@@ -205,6 +205,8 @@ impl Tracked {
             Some(view::Head {
                 bin_seconds,
                 admitted: state.admitted,
+                demoted: state.demoted,
+                demotions: state.demotions,
                 settled: state.settled,
                 gain: state.verdict.map(|verdict| verdict.mean),
                 gain_interval: state.verdict.map(|verdict| [verdict.low, verdict.high]),

@@ -45,6 +45,8 @@ pub struct ModelGrid {
     pub awake: usize,
     /// Of them, where the head takes part in what is issued; `null` of everything else.
     pub admitted: Option<usize>,
+    /// Of them, where the head was found to hurt within minutes and waits; `null` of everything else.
+    pub demoted: Option<usize>,
     /// Workloads where it has a score.
     pub scored: usize,
     /// The median over these of its loss in those of the last value, meaned over the targets; the head's is that of the

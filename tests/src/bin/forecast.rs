@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
 use prescale_models::neural::{Network, NetworkSettings, shipped_as};
 use prescale_tests::forecast::anomalies::{self, Alarms};
 use prescale_tests::forecast::cold;
+use prescale_tests::forecast::drift::{self, Demotions};
 use prescale_tests::forecast::maxima::{self, Marks};
 use prescale_tests::forecast::metrics::relative;
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
@@ -30,7 +31,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     traces: PathBuf,
     /// Where the predictions go: CSV with trace, origin, horizon, quantile, value.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["maxima", "anomalies", "cold_start"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["maxima", "anomalies", "cold_start", "drift"])]
     out: Option<PathBuf>,
     /// Instead of writing predictions, print how well the largest bin of the next 60 and 120 s is forecast on the
     /// traces of bins under a minute: q95's coverage and the provisioning loss, beside two-minute linear's.
@@ -44,9 +45,16 @@ struct Arguments {
     /// on the traces of bins of a minute and more: the loss as a share of tuned smoothing's.
     #[arg(long)]
     cold_start: bool,
+    /// Instead of writing predictions, print how often the head of the cluster ensemble is demoted for having begun to hurt,
+    /// over the whole of each trace of bins of a minute and more.
+    #[arg(long)]
+    drift: bool,
     /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone; `help` lists them.
     #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
     model: String,
+    /// With `--model trees`: for each trace trees that were fitted on its own training part alone, instead of one model for all.
+    #[arg(long)]
+    own: bool,
     /// Only traces whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -80,12 +88,16 @@ fn main() -> Result<()> {
     if arguments.cold_start {
         return print_cold_start(&arguments, choice, &Fitted { network, trees: None });
     }
+    if arguments.drift {
+        return print_drift(&arguments, &Fitted { network, trees: None });
+    }
     let out = arguments.out.as_deref().context("clap asks for --out")?;
     let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
     let mut out = BufWriter::new(file);
     writeln!(out, "{HEADER}")?;
     let files = files(&arguments.traces)?;
-    let trees = if choice == Choice::Trees {
+    ensure!(!arguments.own || choice == Choice::Trees, "--own is about --model trees");
+    let trees = if choice == Choice::Trees && !arguments.own {
         let begin = Instant::now();
         let traces = files.iter().map(|path| Trace::read(path)).collect::<Result<Vec<_>>>()?;
         let model = trees::fit(&traces)?;
@@ -94,11 +106,16 @@ fn main() -> Result<()> {
     } else {
         None
     };
-    let fitted = Fitted { network, trees };
+    let mut fitted = Fitted { network, trees };
     for (i, path) in files.iter().enumerate() {
         let trace = Trace::read(path)?;
         if !trace.name.contains(&arguments.only) {
             continue;
+        }
+        if arguments.own {
+            let begin = Instant::now();
+            fitted.trees = Some(trees::fit(std::slice::from_ref(&trace))?);
+            eprintln!("fitted on its own training part in {:.1?}", begin.elapsed());
         }
         let begin = Instant::now();
         let (rows, cost) = run(&trace, choice, &fitted)?;
@@ -173,6 +190,21 @@ fn print_cold_start(arguments: &Arguments, choice: Choice, fitted: &Fitted) -> R
         relative(&own, &other)
     });
     println!("geometric mean,{:.4},{:.4}", means[0], means[1]);
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print_drift(arguments: &Arguments, fitted: &Fitted) -> Result<()> {
+    println!("trace,bin_seconds,bins,admitted,demoted,demotions,demotions_per_day");
+    for path in files(&arguments.traces)? {
+        let trace = Trace::read(&path)?;
+        let step = trace.step_seconds;
+        if trace.name.contains(&arguments.only) && step >= 60 {
+            let Demotions { bins, admitted, demoted, demotions } = drift::count(&trace, fitted)?;
+            let per_day = f64::from(demotions) / (bins as f64 * f64::from(step) / 86_400.0);
+            println!("{},{step},{bins},{admitted},{demoted},{demotions},{per_day:.3}", trace.name);
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 pub mod anomalies;
 pub mod cold;
+pub mod drift;
 pub mod maxima;
 pub mod metrics;
 pub mod protocol;
