@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::hybrid::HIDDEN;
@@ -12,8 +12,8 @@ use prescale_models::neural::training::{Lesson, Training, TrainingSettings, fing
 use prescale_models::neural::{CoreKind, Network, NetworkSettings};
 use prescale_models::nn::{Parameters, Random};
 use prescale_tests::forecast::trace::{Trace, files};
-use prescale_tests::train::data::{Part, part};
-use prescale_tests::train::hybrid;
+use prescale_tests::train::data::{Part, training_part};
+use prescale_tests::train::{baseline, hybrid};
 use serde::Serialize;
 
 /// Fits one network to the pooled training parts of all traces of a directory and writes its weights.
@@ -24,8 +24,14 @@ use serde::Serialize;
 #[command(name = "train", bin_name = "cargo xtask train")]
 struct Arguments {
     /// Directory with the traces: `*.csv.gz`, columns `timestamp,value`, counts per bin.
-    #[arg(long, value_name = "DIR")]
-    traces: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "data")]
+    traces: Option<PathBuf>,
+    /// Instead of traces, the baseline data set that an earlier training saved.
+    #[arg(long, value_name = "FILE", conflicts_with = "traces")]
+    data: Option<PathBuf>,
+    /// Saves what this training reads as a baseline data set, for `--data`.
+    #[arg(long, value_name = "FILE")]
+    save_data: Option<PathBuf>,
     /// Where the weights go, as safetensors; what they saw goes beside them, as JSON.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -44,6 +50,9 @@ struct Arguments {
     /// Share of each training part, at its end, that is kept from the network and scored instead.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     hold_out: f64,
+    /// Weights of the same core that are scored on the same held-out parts, beside those that are trained.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// Leaves out traces whose name contains this.
     #[arg(long, value_name = "TEXT")]
     without: Vec<String>,
@@ -64,6 +73,8 @@ struct Sidecar {
     updates: usize,
     planned_updates: usize,
     loss: f64,
+    /// Checksum of what was read: the same in all sidecars of one baseline data set.
+    data: String,
     saw: Vec<Saw>,
 }
 
@@ -78,18 +89,21 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!((0.0..0.9).contains(&arguments.hold_out), "--hold-out wants a share from 0 to 0.9");
     ensure!(arguments.updates > 0, "--updates wants at least 1");
+    ensure!(arguments.against.is_none() || arguments.hold_out > 0.0, "--against wants --hold-out");
     let begin = Instant::now();
+    let series = read(&arguments)?;
+    let data = format!("{:016x}", baseline::checksum(&series));
+    if let Some(path) = &arguments.save_data {
+        baseline::save(path, &series)?;
+    }
     if arguments.core == hybrid::NAME {
-        return train_hybrid(&arguments);
+        ensure!(arguments.against.is_none(), "--against is about the pooled networks");
+        return train_hybrid(&arguments, &series, data);
     }
     let mut parts: Vec<Part> = Vec::new();
-    for path in files(&arguments.traces)? {
-        let trace = Trace::read(&path)?;
-        if arguments.without.iter().any(|text| trace.name.contains(text)) {
-            continue;
-        }
+    for trace in series {
         let name = trace.name.clone();
-        match part(trace)? {
+        match Part::of(trace) {
             Some(part) => parts.push(part),
             None => eprintln!("{name}: too short to learn from, left out"),
         }
@@ -115,6 +129,12 @@ fn main() -> Result<()> {
     };
     if arguments.hold_out > 0.0 {
         eprintln!("held out, untrained: {:.4}", held_out(&network));
+    }
+    if let Some(path) = &arguments.against {
+        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let other = Network::load(NetworkSettings::of(kind), &bytes);
+        let other = other.with_context(|| format!("weights of {}", path.display()))?;
+        eprintln!("held out, {}: {:.4}", path.display(), held_out(&other));
     }
     let settings = TrainingSettings { seed: arguments.seed, ..TrainingSettings::default() };
     let mut training = Training::new(&lessons, network, settings);
@@ -163,29 +183,37 @@ fn main() -> Result<()> {
         updates: done,
         planned_updates: arguments.updates,
         loss,
+        data,
         saw: parts
             .iter()
             .zip(&kept)
             .map(|(p, kept)| Saw {
                 trace: p.trace.name.clone(),
                 bins: *kept,
-                until: p.trace.time(p.first + kept.saturating_sub(1)),
+                until: p.trace.time(kept.saturating_sub(1)),
             })
             .collect(),
     };
     write(&arguments.out, &bytes, &sidecar)
 }
 
-fn train_hybrid(arguments: &Arguments) -> Result<()> {
-    let mut traces = Vec::new();
-    for path in files(&arguments.traces)? {
-        let trace = Trace::read(&path)?;
-        if !arguments.without.iter().any(|text| trace.name.contains(text)) {
-            traces.push(trace);
+/// The training parts that are asked for.
+fn read(arguments: &Arguments) -> Result<Vec<Trace>> {
+    let mut series = match (&arguments.data, &arguments.traces) {
+        (Some(file), _) => baseline::load(file)?,
+        (None, Some(directory)) => {
+            let traces = files(directory)?.into_iter().map(|path| training_part(&Trace::read(&path)?));
+            traces.collect::<Result<_>>()?
         }
-    }
+        (None, None) => bail!("--traces or --data: clap asks for one"),
+    };
+    series.retain(|it| !arguments.without.iter().any(|text| it.name.contains(text)));
+    Ok(series)
+}
+
+fn train_hybrid(arguments: &Arguments, traces: &[Trace], data: String) -> Result<()> {
     let begin = Instant::now();
-    let hybrid::Trained { network, saw, loss } = hybrid::train(&traces, arguments.seed, arguments.updates)?;
+    let hybrid::Trained { network, saw, loss } = hybrid::train(traces, arguments.seed, arguments.updates)?;
     eprintln!("{} workloads, loss {loss:.4}, {:.0} s", saw.len(), begin.elapsed().as_secs_f64());
     let bytes = network.save();
     let sidecar = Sidecar {
@@ -198,6 +226,7 @@ fn train_hybrid(arguments: &Arguments) -> Result<()> {
         updates: arguments.updates,
         planned_updates: arguments.updates,
         loss,
+        data,
         saw: saw.into_iter().map(|(trace, bins, until)| Saw { trace, bins, until }).collect(),
     };
     write(&arguments.out, &bytes, &sidecar)

@@ -13,39 +13,44 @@ const MOST_BINS: usize = 40_000;
 
 /// A trace's training part as a lesson.
 pub struct Part {
-    /// The trace.
+    /// That part alone.
     pub trace: Trace,
-    /// The first bin that is read.
-    pub first: usize,
-    /// What the network reads: the bins from there to the test part.
+    /// What the network reads of it.
     pub lesson: Lesson,
 }
 
-/// Reads the training part of `trace`; `None` if it is too short to learn from.
-///
-/// # Errors
-/// If the trace has no test part.
-pub fn part(trace: Trace) -> Result<Option<Part>> {
-    let (first, rates) = rates(&trace)?;
-    if rates.len() < 2 * CHUNK {
-        return Ok(None);
+impl Part {
+    /// Of a trace's [`training_part`]; `None` if it is too short to learn from.
+    pub fn of(trace: Trace) -> Option<Self> {
+        if trace.counts.len() < 2 * CHUNK {
+            return None;
+        }
+        let grid = Grid { step_seconds: trace.step_seconds };
+        let lesson = Lesson::new(grid, &targets(grid), trace.index(0), &rates(&trace));
+        Some(Self { trace, lesson })
     }
-    let grid = Grid { step_seconds: trace.step_seconds };
-    let lesson = Lesson::new(grid, &targets(grid), trace.index(first), &rates);
-    Ok(Some(Part { trace, first, lesson }))
 }
 
-/// The training part's newest bins in requests/s, and the first one's number.
+/// The newest bins of a trace's training part, as a trace of their own.
 ///
 /// # Errors
 /// If the trace has no test part.
-pub fn rates(trace: &Trace) -> Result<(usize, Vec<f64>)> {
+pub fn training_part(trace: &Trace) -> Result<Trace> {
     let test = Protocol::of(trace).test;
     ensure!(test < trace.counts.len(), "{} has no test part", trace.name);
-    let seconds = f64::from(trace.step_seconds);
     let first = test.saturating_sub(MOST_BINS);
-    // The bins from `test` on are cut off here, before anything looks at them.
-    Ok((first, trace.counts[first..test].iter().map(|count| count / seconds).collect()))
+    Ok(Trace {
+        name: trace.name.clone(),
+        start: trace.start + first as i64 * i64::from(trace.step_seconds),
+        step_seconds: trace.step_seconds,
+        // The bins from `test` on are cut off here, before anything looks at them.
+        counts: trace.counts[first..test].to_vec(),
+    })
+}
+
+/// All of a trace in requests/s.
+pub fn rates(trace: &Trace) -> Vec<f64> {
+    trace.counts.iter().map(|count| count / f64::from(trace.step_seconds)).collect()
 }
 
 /// What a network learns to forecast on this grid: the protocol's horizons; beyond them an hour on coarse grids, and
@@ -74,11 +79,12 @@ mod tests {
             step_seconds: 60,
             counts: (0..n).map(|i| if i < n / 2 { (i % 50) as f64 } else { after }).collect(),
         };
-        let (a, b) = (part(trace(0.0)).unwrap().unwrap(), part(trace(1e6)).unwrap().unwrap());
-        assert_eq!((a.first, a.lesson.len()), (0, n / 2));
+        let part = |trace: &Trace| Part::of(training_part(trace).unwrap());
+        let (a, b) = (part(&trace(0.0)).unwrap(), part(&trace(1e6)).unwrap());
+        assert_eq!((a.trace.start, a.lesson.len()), (0, n / 2));
         assert_eq!(a.lesson, b.lesson, "the test part was read");
         let short = Trace { counts: vec![1.0; 200], ..trace(0.0) };
-        assert!(part(short).unwrap().is_none());
+        assert!(part(&short).is_none());
     }
 
     #[test]
@@ -86,7 +92,8 @@ mod tests {
         let n = 4 * MOST_BINS;
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 10, counts: vec![3.0; n] };
         let test = Protocol::of(&trace).test;
-        let part = part(trace).unwrap().unwrap();
-        assert_eq!((part.first, part.lesson.len()), (test - MOST_BINS, MOST_BINS));
+        let part = Part::of(training_part(&trace).unwrap()).unwrap();
+        assert_eq!(part.trace.start, trace.start + 10 * (test - MOST_BINS) as i64);
+        assert_eq!((part.trace.counts.len(), part.lesson.len()), (MOST_BINS, MOST_BINS));
     }
 }

@@ -21,18 +21,18 @@ pub struct Trained {
     pub loss: f64,
 }
 
-/// Trains on the training parts of `traces`.
+/// Trains on `traces`, which are training parts.
 ///
 /// # Errors
-/// If no training part is long enough for Prophet and a lesson.
+/// If none is long enough for Prophet and a lesson.
 pub fn train(traces: &[Trace], seed: u64, updates: usize) -> Result<Trained> {
     let (mut lessons, mut saw) = (Vec::new(), Vec::new());
     for trace in traces {
-        let (first, rates) = rates(trace)?;
+        let rates = rates(trace);
         let grid = Grid { step_seconds: trace.step_seconds };
-        let lesson = Lesson::new(grid, &targets(grid), trace.index(first), &rates);
+        let lesson = Lesson::new(grid, &targets(grid), trace.index(0), &rates);
         if !lesson.is_empty() {
-            saw.push((trace.name.clone(), lesson.len(), trace.time(first + rates.len() - 1)));
+            saw.push((trace.name.clone(), lesson.len(), trace.time(rates.len() - 1)));
             lessons.push(lesson);
         }
     }
