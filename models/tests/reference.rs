@@ -5,7 +5,8 @@
 
 use prescale_models::arima::{Arima, Order, kpss};
 use prescale_models::experts::{
-    HoltWinters, HoltWintersFactors, LinearTwoMinutes, PhaseProfile, SeasonalNaive, StatuScale, Status,
+    HoltWinters, HoltWintersFactors, LinearTwoMinutes, PhaseProfile, QuarterMean, RlsAr, SeasonalNaive,
+    StatuScale, Status, TunedSmoothing,
 };
 use prescale_models::rls::Rls;
 use prescale_models::season::autocorrelation;
@@ -127,6 +128,51 @@ fn statuscale_is_the_scripts() {
     let expected = [279.75, 294.375, 418.5, 414.5, 339.1, 329.166667, 350.5, 411.0, 337.458333];
     assert_near(&said, &expected);
     assert!(bursts > 10, "{bursts} bins of bursts: the expected values would show little");
+}
+
+#[test]
+fn the_quarter_mean_is_the_mean_of_what_was_measured() {
+    let mut expert = QuarterMean::new(Grid { step_seconds: 60 });
+    for (index, value) in series(24 * 7).into_iter().enumerate() {
+        let measured = if index % 4 == 1 { None } else { Some(value) };
+        expert.observe(Bin { index: index as i64, value: measured, censored: false });
+    }
+    let mut out = [0.0];
+    expert.predict(&[Target::At { steps: 5 }], &mut out);
+    assert_near(&out, &[320.181818]);
+}
+
+#[test]
+fn tuned_smoothing_is_the_best_of_statsmodels_levels() {
+    let at = |steps| Target::At { steps };
+    let targets = [at(1), at(3), at(24), Target::MaxOver { steps: 12 }];
+    let mut expert = TunedSmoothing::new(Grid { step_seconds: 3600 }, &targets);
+    // The noise alone, about a level that moves every 50 bins: each target is served best by another factor.
+    for (t, value) in (0..).zip(series(24 * 21)) {
+        let (hour, step) = (t % 24, t / 50 * 7 % 5);
+        let daily = f64::from(t / 4 + 10 * hour.min(24 - hour));
+        expert.observe(Bin::new(t.into(), value - daily + f64::from(4 * step)));
+    }
+    let mut out = [0.0; 4];
+    expert.predict(&targets, &mut out);
+    assert_near(&out, &[215.19993, 215.19993, 218.90535, 213.3227]);
+}
+
+#[test]
+fn rls_ar_is_the_ridge_regression_of_all_that_settled() {
+    let at = |steps| Target::At { steps };
+    let targets = [at(1), at(3), at(12), Target::MaxOver { steps: 12 }];
+    let mut expert = RlsAr::new(Grid { step_seconds: 3600 }, &targets);
+    for (index, value) in series(24 * 30).into_iter().enumerate() {
+        expert.observe(Bin::new(index as i64, value));
+    }
+    assert!(expert.awake());
+    let mut out = [0.0; 4];
+    expert.predict(&targets, &mut out);
+    for (got, expected) in out.iter().zip([399.4154, 415.3901, 511.6961, 511.6961]) {
+        // Regressors are kept in 16 bits, to a thousandth each.
+        assert!((got - expected).abs() < 2e-4 * expected, "{out:?}: {got} instead of {expected}");
+    }
 }
 
 #[test]

@@ -133,6 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn what_it_learns_and_how_it_scores_is_what_numpy_says() {
+        let (mut coder, mut draw) = (Autoencoder::new(&mut Random::new(1)), crate::nn::reference::noise(7));
+        coder.layers.visit_mut("", &mut |_, _, values| {
+            values.iter_mut().for_each(|value| *value = 0.5 * draw() as f32);
+        });
+        let wave =
+            |phase: f64| -> [f32; SPAN] { std::array::from_fn(|i| libm::sin(phase + i as f64 / 4.0) as f32) };
+        for t in 1..=200 {
+            coder.learn(&wave(0.7 * f64::from(t)));
+        }
+        let square = std::array::from_fn(|i| if i % 2 == 0 { 1.5 } else { -1.5 });
+        // By `tests/reference/networks.py`; f32 against f64, through 200 steps.
+        for (x, expected) in [(wave(0.3), 0.97284), (square, 4.60969), ([0.0; SPAN], 0.07622)] {
+            let score = coder.score(&x);
+            assert!((score - expected).abs() < 1e-3 * expected, "{score} instead of {expected}");
+        }
+    }
+
+    #[test]
     fn the_gradient_is_that_of_differences() {
         let mut layers = Autoencoder::new(&mut Random::new(2)).layers;
         let x: [f32; SPAN] = std::array::from_fn(|i| libm::sinf(i as f32 / 5.0));

@@ -133,6 +133,24 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_as_long_as_scikit_learns() {
+        let mut draw = crate::nn::reference::noise(7);
+        let mut sum = || (0..6).map(|_| draw()).sum::<f64>() as f32;
+        let points: Vec<[f32; 2]> = (0..256).map(|_| [sum(), sum()]).collect();
+        // 6,000 trees there and here: a mean path is known to some 0.03.
+        let forests: Vec<_> = (0..200).map(|seed| Forest::grow(&points, &mut Random::new(seed))).collect();
+        // By `tests/reference/networks.py`.
+        for (probe, expected) in
+            [([0.0, 0.0], 9.771), ([2.0, 1.0], 7.307), ([5.0, -3.0], 4.141), ([9.0, 9.0], 3.722)]
+        {
+            let lengths =
+                forests.iter().map(|forest| -libm::log2(forest.score(&probe)) * average_length(SAMPLE));
+            let length = lengths.sum::<f64>() / forests.len() as f64;
+            assert!((length - expected).abs() < 0.1, "{probe:?}: {length} instead of {expected}");
+        }
+    }
+
+    #[test]
     fn equal_points_are_not_parted() {
         let forest = Forest::grow(&[[1.0, 2.0]; 40], &mut Random::new(1));
         assert!(forest.score(&[1.0, 2.0]) <= 0.6);

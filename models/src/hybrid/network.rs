@@ -189,6 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_network_answers_what_numpy_makes_of_its_weights() {
+        let (network, mut draw) = (shipped(), crate::nn::reference::noise(7));
+        let mut draw = || draw() as f32;
+        let (mut state, mut scratch) = ([0.0; 2 * HIDDEN], vec![0.0; network.core.scratch()]);
+        for _ in 0..100 {
+            let x: [f32; INPUTS] = std::array::from_fn(|_| draw());
+            network.core.step(&x, &mut state, &mut scratch);
+        }
+        let features = std::array::from_fn(|_| 3.0 * draw());
+        let view = View { features, candidates: std::array::from_fn(|_| 3.0 * draw()) };
+        let got = network.residual(&state[..HIDDEN], &view, &mut Scratch::new());
+        // By `tests/reference/networks.py`; f32 against f64.
+        assert!((f64::from(got) - -1.675075).abs() < 1e-5, "{got}");
+    }
+
+    #[test]
     fn untrained_it_is_the_mean_of_the_simple_forecasts() {
         let (network, view) = (Network::<f64>::random(&mut Random::new(1)), view());
         let mean = view.candidates.iter().map(|c| f64::from(*c)).sum::<f64>() / CANDIDATES as f64;

@@ -93,3 +93,46 @@ impl<T: Real> Parameters<T> for Network<T> {
         self.head.visit_mut(&format!("{prefix}head."), visit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::array::from_fn;
+
+    use super::super::frame::View;
+    use super::super::shipped_as;
+    use super::*;
+    use crate::nn::reference::noise;
+
+    #[test]
+    fn the_shipped_networks_answer_what_numpy_makes_of_their_weights() {
+        // By `tests/reference/networks.py`: a hundred bins, then one target's view, a fifth of its candidates not ready.
+        for (core, expected) in [
+            (CoreKind::Gru, [1.782116, 2.529741, 4.217843, 8.623739, 14.802829]),
+            (CoreKind::Lstm, [0.96734, 1.27887, 2.421487, 5.903523, 11.084492]),
+            (CoreKind::Cnn, [-0.015454, 0.887048, 2.65537, 6.561832, 10.189843]),
+        ] {
+            let (network, mut draw) = (shipped_as(core), noise(7));
+            let mut draw = || draw() as f32;
+            let mut state = vec![0.0; network.core.state_len()];
+            let mut scratch = vec![0.0; network.core.scratch()];
+            for _ in 0..100 {
+                let x: [f32; INPUTS] = from_fn(|_| draw());
+                network.core.step(&x, &mut state, &mut scratch);
+            }
+            let mut view = View::EMPTY;
+            view.features = from_fn(|_| 2.0 * draw());
+            view.candidates = from_fn(|_| 3.0 * draw());
+            view.errors = from_fn(|_| from_fn(|_| draw()));
+            view.spread = from_fn(|_| draw());
+            for errors in &mut view.errors {
+                errors.iter_mut().skip(4).step_by(5).for_each(|error| *error = f32::INFINITY);
+            }
+            let output = &state[..network.settings().hidden];
+            let quantiles = network.head.forward(output, &view, &mut network.head.scratch());
+            for (got, expected) in quantiles.into_iter().zip(expected) {
+                // f32 against f64, after a hundred steps.
+                assert!((f64::from(got) - expected).abs() < 1e-4, "{core:?}: {quantiles:?}, not {expected}");
+            }
+        }
+    }
+}

@@ -27,7 +27,7 @@ mod real;
 #[cfg(test)]
 mod recurrent_tests;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod tcn;
 #[cfg(test)]
 pub(crate) mod testing;

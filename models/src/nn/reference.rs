@@ -1,4 +1,4 @@
-//! Reads the values that `tests/reference/nn.py` computed independently.
+//! Reads the values that `tests/reference/nn.py` computed independently, and draws as `networks.py` beside it does.
 
 use serde_json::Value;
 
@@ -27,5 +27,14 @@ pub fn assert_near(found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+    }
+}
+
+/// As `noise` in `tests/reference/networks.py`: thousandths from −1 to 1.
+pub fn noise(seed: u64) -> impl FnMut() -> f64 {
+    let mut x = seed;
+    move || {
+        x = (1_103_515_245 * x + 12_345) % (1 << 31);
+        (x / 65_536 % 2001) as f64 / 1000.0 - 1.0
     }
 }

@@ -121,3 +121,60 @@ def statuscale(values):
 bursting = series(24 * 7) + 150 * (np.arange(24 * 7) % 50 >= 42)
 said = statuscale(bursting)
 print("statuscale", [round(float(said[t]), 6) for t in (19, 41, 43, 45, 52, 100, 142, 143, 167)])
+
+# Tuned smoothing: one path of levels per factor, the first bins a plain mean; each target takes the factor whose discounted
+# absolute errors are least. A level of statsmodels starts from that mean.
+from statsmodels.tsa.holtwinters import SimpleExpSmoothing
+
+
+def levels(values, alpha):
+    plain = int(round(1 / alpha, 9))
+    means = np.cumsum(values[:plain]) / np.arange(1, len(values[:plain]) + 1)
+    model = SimpleExpSmoothing(values[plain:], initialization_method="known", initial_level=means[-1])
+    fit = model.fit(smoothing_level=alpha, optimized=False)
+    return np.r_[means, fit.fittedvalues[1:], fit.forecast(1)]
+
+
+bins = np.arange(24 * 21)
+smoothed = series(24 * 21) - bins // 4 - 10 * np.minimum(bins % 24, 24 - bins % 24) + 4 * (bins // 50 * 7 % 5)
+paths = [levels(smoothed, alpha) for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0)]
+at = lambda steps: smoothed[steps:]
+maximum = np.array([smoothed[t + 1:t + 13].max() for t in range(len(smoothed) - 12)])
+for name, steps, truth in (("1", 1, at(1)), ("3", 3, at(3)), ("24", 24, at(24)), ("max 12", 12, maximum)):
+    discount = (1 - 1 / 1000) ** np.arange(len(truth) - 1, -1, -1)
+    best = int(np.argmin([(discount * abs(truth - path[:-steps])).sum() for path in paths]))
+    print("tuned_smoothing", name, "factor", best, round(float(paths[best][-1]), 5))
+
+# The 15-minute mean, on minutes of which some are missing.
+holes = np.where(np.arange(24 * 7) % 4 == 1, np.nan, y)
+print("mean_15m", round(float(np.nanmean(holes[-15:])), 6))
+
+# RLS-AR on hours: for each distance the weighted ridge regression of all that is settled; no guard strikes on this data.
+LAGS, MEANS, keep, ridge = (0, 1, 2, 4, 8), (5, 15, 60), 1 - 1 / 3000, 10.0
+loads = series(24 * 30)
+padded = np.r_[np.full(59, loads[0]), loads]
+mean, movement, level, scale, common = 0.0, 0.0, [], [], []
+for t, value in enumerate(loads):
+    mean += max(1 / (t + 1), 1 / 60) * (value - mean)
+    if t > 0:
+        movement += max(1 / t, 1 / 60) * (abs(value - loads[t - 1]) - movement)
+    recent = padded[:t + 60][::-1]
+    level.append(recent[:15].mean())
+    scale.append(0.5 * movement + 0.5 * np.sqrt(mean * 3600 + 0.25) / 3600 + 0.02 * mean)
+    day = (loads[t - 24] - level[t]) / scale[t] if t >= 24 else 0.0
+    common.append([1.0, *((recent[k] - level[t]) / scale[t] for k in LAGS),
+                   *((recent[:k].mean() - level[t]) / scale[t] for k in MEANS), day])
+points = {}
+for steps in (1, 3, 12):
+    ahead = [(loads[t + steps - 24] - level[t]) / scale[t] if t + steps >= 24 else 0.0 for t in range(len(loads))]
+    X = np.c_[common, ahead]
+    n = len(loads) - steps
+    target = np.array([(loads[t + steps] - level[t]) / scale[t] for t in range(n)])
+    w = keep ** np.arange(n - 1, -1, -1)
+    solve = lambda m: np.linalg.solve(
+        X[:m].T @ (w[n - m:, None] * X[:m]) + keep**m * ridge * np.eye(X.shape[1]), X[:m].T @ (w[n - m:] * target[:m]))
+    errors = [target[m] - X[m] @ (solve(m) if m else np.zeros(X.shape[1])) for m in range(n)]
+    deviation = [np.sqrt(np.mean(np.square(errors[max(0, m - 500):m]))) for m in range(11, n)]
+    assert all(abs(e) < 4.5 * d for e, d in zip(errors[11:], deviation)), "a guard may strike"
+    points[steps] = level[-1] + scale[-1] * float(X[-1] @ solve(n))
+print("rls_ar", [round(float(points[k]), 4) for k in (1, 3, 12)], round(float(max(points.values())), 4))
