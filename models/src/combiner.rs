@@ -9,13 +9,25 @@ const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
 /// AdaHedge over a handful of experts, in several games at once: one per quantile, say.
 ///
 /// De Rooij, van Erven, Grünwald, Koolen: *Follow the Leader If You Can, Hedge If You Must*, JMLR 15 (2014), §2: the
-/// learning rate is ln K over the cumulative mixability gap, so it needs no range and no horizon. Without forgetting
-/// its regret against the best expert is at most √(Σ s² ln K) + S (4/3 ln K + 2), where s is the range of a round's
-/// losses and S the largest (Theorem 8 with the variance bounded by s²/4).
+/// learning rate is ln K over the cumulative mixability gap Δ, so it needs no range and no horizon. Its regret against
+/// any expert is at most 2 Δ, and that at most B = √(Σ s² ln K) + S (4/3 ln K + 2), where s is the range of a round's
+/// losses and S the largest (Theorem 8 with the variance bounded by s²/4). That is for equal prior weights, all awake, and
+/// nothing forgotten; what is done here moves the bound as follows.
 ///
-/// Forgetting multiplies cumulative losses and gap by a factor a round, so that the bound holds over the remembered
-/// past. A sleeping expert is charged what the combination suffered (Freund, Schapire, Singer, Warmuth: *Using and
-/// combining predictors that specialize*, STOC 1997, §2), so that waking up costs it nothing and gains it nothing.
+/// **A prior.** Against an expert of prior weight π the regret is at most ½ (1 + ln(1/π) / ln K) B. The proof's bound on Δ
+/// asks nothing of the prior; its bound on the mix loss is −ln Σ π e^(−ηL) / η ≤ L + ln(1/π) / η, which falls as η grows for
+/// any prior (their Lemma 2), and ln(1/π) / η is ln(1/π) / ln K times a Δ. Of the cluster ensemble's five priors, 4 : 4 : 1 :
+/// 1 : 1, the factor is 0.81 and 1.24. Leaning from π to π′ later adds the largest ln(π′/π) over the experts to ln(1/π′):
+/// what the mix loss jumps by, at most.
+///
+/// **Forgetting** multiplies cumulative losses and gap by β a round. The same recursions then bound Σ β^(T−t) (own loss −
+/// expert's loss) by the same B, with β^(2(T−t)) s² in the sum; to within a share 1 − β of it, as the gap of a round is
+/// measured at the learning rate of before its forgetting.
+///
+/// **A sleeping expert** is charged what the combination suffered (Freund, Schapire, Singer, Warmuth: *Using and combining
+/// predictors that specialize*, STOC 1997, §2; Chernov, Vovk: *Prediction with expert evaluators' advice*, ALT 2009), so
+/// that waking up costs it nothing and gains it nothing: the rounds that it sleeps in drop out of the regret against it, and s
+/// is the range of those that are awake.
 #[derive(Clone, Debug)]
 pub struct Combiner {
     /// Game by game.
