@@ -62,7 +62,7 @@ pub struct Api {
     pub comparison: Comparison,
     /// Forecasts on request.
     pub predict: Predict,
-    /// Training of the heads' network.
+    /// Training of the heads' networks.
     pub training: Training,
     /// What other replicas may read.
     pub state: Arc<State>,

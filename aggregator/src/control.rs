@@ -51,11 +51,11 @@ pub enum Ask {
     Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
     /// Every model, and how it does.
     Models(oneshot::Sender<Box<view::Models>>),
-    /// What a training of the heads' network from this seed is about, and the workloads by number.
+    /// What a training of a head's network from this seed is about, and the workloads by number.
     Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
     /// A workload's load by the minute, for a training; `None` when it has gone.
     Minutes(WorkloadId, oneshot::Sender<Option<History>>),
-    /// Give every workload's head this network.
+    /// Give every head of its kind this network.
     Network(Arc<Network<f32>>, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),

@@ -73,8 +73,8 @@ pub struct Flags {
     /// With --review-tokens-of: the ServiceAccount (the replicas' own) that may read this replica's state
     #[arg(long, value_name = "NAMESPACE:NAME", requires = "review_tokens_of", value_parser = account)]
     pub review_peers_of: Option<String>,
-    /// When to train the heads' network on this cluster's own history, each night in UTC. The replica that leads trains in
-    /// the background, and takes the new weights on when they are better on the newest day
+    /// When to train the heads' networks on this cluster's own history, each night in UTC. The replica that leads trains in
+    /// the background, and takes new weights on when they are better on the newest day
     #[arg(long, value_name = "HH:MM|off", default_value = "off")]
     pub train_at: TrainAt,
     /// Share of one core that a training may take, at the lowest priority
@@ -84,8 +84,8 @@ pub struct Flags {
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
-    /// Which models forecast the workloads, by name; GET /api/v1/models lists all. Forecasters that were saved with
-    /// others learn anew from the saved history
+    /// Which models forecast the workloads, by name, at most one of the networks gru, lstm and cnn among them; GET
+    /// /api/v1/models lists all. Forecasters that were saved with others learn anew from the saved history
     #[arg(long, value_name = "NAME,…", value_parser = choice, default_value_t = Choice::default())]
     pub models: Choice,
     /// Other models for the workloads of this namespace and name, in which * stands for any characters; may be repeated,
@@ -197,6 +197,7 @@ mod tests {
         assert!(said("--models-for batch/*").contains("as in batch/*="));
         assert!(said("--models-for batch/*=tuned_smoothing,prophit").contains("\"prophit\" is no model"));
         assert!(said("--models-for batch/*=arima").contains("tuned_smoothing must be"));
+        assert!(said("--models tuned_smoothing,gru,cnn").contains("gru and cnn are both heads"));
         let twice = flags("--models-for a/b=tuned_smoothing --models-for a/b=tuned_smoothing,arima").unwrap();
         assert!(twice.check().unwrap_err().to_string().contains("a/b is there twice"));
     }

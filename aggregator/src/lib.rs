@@ -93,10 +93,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let address = listener.local_addr().context("can't tell where it listens")?;
 
+    let models = Choices::new(flags.models_for, flags.models);
+    let cores = models.cores();
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
-        models: Choices::new(flags.models_for, flags.models),
-        network: weights.network(),
+        models,
+        networks: weights.networks(),
         ..ClusterSettings::default()
     });
     if let Some(path) = &flags.history {
@@ -117,7 +119,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics)));
     }
     let training = Training::new(
-        TrainingSettings { at: flags.train_at, share: flags.train_cpu_share },
+        TrainingSettings { cores, at: flags.train_at, share: flags.train_cpu_share },
         weights,
         clock,
         control.clone(),

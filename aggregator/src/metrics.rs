@@ -70,11 +70,10 @@ pub struct Metrics {
     pub training_runs: Gauge,
     /// Work of trainings, real seconds.
     pub training_seconds: Counter<f64, AtomicU64>,
-    /// The version of the heads' weights that runs.
-    pub weights_version: Gauge,
+    weights_version: Family<ModelLabel, Gauge>,
     trainings: Family<OutcomeLabel, Counter>,
     trained: Gauge<f64, AtomicU64>,
-    training_gain: Family<BoundLabel, Gauge<f64, AtomicU64>>,
+    training_gain: Family<GainLabels, Gauge<f64, AtomicU64>>,
     decisions: Family<DecisionLabels, Counter>,
     counted: Mutex<BTreeMap<WorkloadId, BTreeSet<DecisionLabels>>>,
     workloads: Arc<Workloads>,
@@ -99,7 +98,13 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BoundLabel {
+struct ModelLabel {
+    model: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GainLabels {
+    model: Name,
     bound: Name,
 }
 
@@ -153,7 +158,7 @@ impl Default for Metrics {
             restores: Family::default(),
             training_runs: Gauge::default(),
             training_seconds: Counter::default(),
-            weights_version: Gauge::default(),
+            weights_version: Family::default(),
             trainings: Family::default(),
             trained: Gauge::default(),
             training_gain: Family::default(),
@@ -285,7 +290,7 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_runs",
-            "1 while a training of the forecast network runs",
+            "1 while a training of the heads' networks runs",
             self.training_runs.clone(),
         );
         registry.register(
@@ -305,12 +310,12 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_gain_ratio",
-            "What the last training's weights gained on those that ran, as a share of their loss: mean and interval",
+            "What the weights of a network's last training gained on those that ran, as a share of their loss: mean and interval",
             self.training_gain.clone(),
         );
         registry.register(
             "prescale_aggregator_weights_version",
-            "Version of the forecast network that runs; 0 is the one that ships",
+            "Version of a head's network that runs; 0 is the one that ships",
             self.weights_version.clone(),
         );
         registry.register(
@@ -356,12 +361,19 @@ impl Metrics {
         self.saved.set(Clock::real().now().wall.0 as f64 / 1000.0);
     }
 
-    /// A training ended.
-    pub fn trained(&self, outcome: Outcome, gain: Option<[f64; 3]>) {
+    /// This version of this network runs.
+    pub fn weights_run(&self, model: &'static str, version: u32) {
+        self.weights_version.get_or_create(&ModelLabel { model: Name(model) }).set(version.into());
+    }
+
+    /// A training of this network ended.
+    pub fn trained(&self, model: &'static str, outcome: Outcome, gain: Option<[f64; 3]>) {
         self.trainings.get_or_create(&OutcomeLabel { outcome: Name(outcome.name()) }).inc();
         self.trained.set(Clock::real().now().wall.0 as f64 / 1000.0);
         for (bound, gain) in ["mean", "low", "high"].into_iter().zip(gain.into_iter().flatten()) {
-            self.training_gain.get_or_create(&BoundLabel { bound: Name(bound) }).set(gain);
+            self.training_gain
+                .get_or_create(&GainLabels { model: Name(model), bound: Name(bound) })
+                .set(gain);
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use prescale_models::ensemble::MAX_STEPS;
 use prescale_models::expert::VALUE_LIMIT;
-use prescale_models::{Bin, Ensemble, Grid, LEVELS, ModelKind, Target};
+use prescale_models::neural::{CoreKind, Pooled, shipped_as};
+use prescale_models::{Bin, Ensemble, Forecast, Forecaster, Grid, LEVELS, ModelKind, Target};
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, text,
 };
@@ -39,8 +40,13 @@ const LATEST_UNIX_SECONDS: i64 = 253_402_300_800;
 /// Two weeks of minutes take an ensemble a few seconds; Prophet, which is fitted again and again, half a minute.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ensembles beside the single models, by the names that they have in `cargo xtask forecast --model`.
-const ENSEMBLES: [&str; 2] = ["cluster", "node"];
+/// Ensembles beside the single models, by the names that they have in `cargo xtask forecast --model`; the first is the default.
+const ENSEMBLES: [&str; 5] = ["cluster", "cluster_lstm", "cluster_cnn", "headless", "node"];
+
+/// Everything that can be asked, by name.
+fn names() -> impl Iterator<Item = &'static str> {
+    ENSEMBLES.into_iter().chain(CoreKind::ALL.map(CoreKind::name)).chain(ModelKind::ALL.map(ModelKind::name))
+}
 
 /// Lets one request at a time have a thread.
 #[derive(Debug)]
@@ -107,6 +113,7 @@ struct Share {
 
 #[derive(Debug, Serialize)]
 struct Head {
+    model: &'static str,
     awake: bool,
     admitted: bool,
     demoted: bool,
@@ -167,21 +174,52 @@ fn later(sentence: &str) -> Response {
 }
 
 fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
-    let mut ensemble = match ModelKind::ALL.into_iter().find(|kind| kind.name() == asked.model) {
-        Some(kind) => Ensemble::single(asked.grid, &asked.targets, kind),
-        None if asked.model == "node" => Ensemble::node(asked.grid, &asked.targets),
-        None => Ensemble::cluster(asked.grid, &asked.targets),
-    };
+    if let Some(core) = CoreKind::of(&asked.model) {
+        let mut network = Pooled::new(shipped_as(core), asked.grid, &asked.targets);
+        show(&mut network, asked, enough)?;
+        return predicted(asked, network.forecast(), None);
+    }
+    let mut ensemble = ensemble(asked);
+    show(&mut ensemble, asked, enough)?;
+    predicted(asked, ensemble.forecast(), Some(&ensemble))
+}
+
+/// The ensemble that is asked for, that of a single model included.
+fn ensemble(asked: &Asked) -> Ensemble {
+    let (grid, targets) = (asked.grid, &asked.targets);
+    if let Some(kind) = ModelKind::ALL.into_iter().find(|kind| kind.name() == asked.model) {
+        return Ensemble::single(grid, targets, kind);
+    }
+    let headed = |core| Ensemble::cluster_with(grid, targets, shipped_as(core));
+    match asked.model.as_str() {
+        "node" => Ensemble::node(grid, targets),
+        "headless" => Ensemble::headless(grid, targets),
+        "cluster_lstm" => headed(CoreKind::Lstm),
+        "cluster_cnn" => headed(CoreKind::Cnn),
+        _ => headed(CoreKind::Gru),
+    }
+}
+
+fn show(model: &mut dyn Forecaster, asked: &Asked, enough: impl Fn() -> bool) -> Result<(), Refused> {
     for (index, value) in (asked.first..).zip(&asked.values) {
         if enough() {
             return Err(Refused::TooLong);
         }
-        ensemble.observe(Bin { index, value: *value, censored: false });
+        model.observe(Bin { index, value: *value, censored: false });
     }
-    let forecast = ensemble.forecast().ok_or_else(|| Refused::Bad("values: all are null".into()))?;
+    Ok(())
+}
+
+fn predicted(
+    asked: &Asked,
+    forecast: Option<&Forecast>,
+    ensemble: Option<&Ensemble>,
+) -> Result<Predicted, Refused> {
+    let forecast = forecast.ok_or_else(|| Refused::Bad("values: all are null".into()))?;
     let step = asked.grid.step_seconds;
-    let head = ensemble.head();
+    let head = ensemble.and_then(Ensemble::head);
     let admitted = head.is_some_and(|head| head.admitted && head.awake);
+    let head_shares = |of: Target| ensemble?.head_shares().find(|(target, _)| *target == of);
     let row = |(target, quantiles): &(Target, prescale_models::Quantiles)| Row {
         target: match *target {
             Target::At { steps } => Ahead::At(steps),
@@ -189,11 +227,8 @@ fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
         },
         horizon_seconds: target.steps() * step,
         quantiles: quantiles.values(),
-        experts: shares(&ensemble, *target),
-        head_level_weights: ensemble
-            .head_shares()
-            .find(|(of, _)| admitted && of == target)
-            .map(|(_, shares)| shares),
+        experts: ensemble.map_or_else(Vec::new, |ensemble| shares(ensemble, *target)),
+        head_level_weights: head_shares(*target).filter(|_| admitted).map(|(_, shares)| shares),
     };
     Ok(Predicted {
         model: asked.model.clone(),
@@ -202,6 +237,7 @@ fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
         levels: LEVELS,
         targets: forecast.points.iter().map(row).collect(),
         head: head.map(|it| Head {
+            model: it.core.name(),
             awake: it.awake,
             admitted: it.admitted,
             demoted: it.demoted,
@@ -328,7 +364,6 @@ fn targets_of(targets: Value) -> Result<Vec<Target>, String> {
 
 fn model_of(model: Option<Value>) -> Result<String, String> {
     let Some(model) = model else { return Ok(ENSEMBLES[0].into()) };
-    let names = || ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
     match model.as_str().filter(|name| names().any(|known| known == *name)) {
         Some(name) => Ok(name.into()),
         None => {
@@ -376,7 +411,10 @@ mod tests {
                 "targets[1]: {\"at\":1} is there twice",
             ),
             (&format!(r#"{good},"targets":[{{"by":1}}]"#), r#"targets[0]: {"by":1}; "#),
-            (&format!(r#"{good},"model":"oracle""#), "model: \"oracle\"; one of cluster, node, last_value"),
+            (
+                &format!(r#"{good},"model":"oracle""#),
+                "model: \"oracle\"; one of cluster, cluster_lstm, cluster_cnn, headless, node, gru",
+            ),
             (&format!(r#"{good},"horizon":5"#), "\"horizon\": no such field; there are step_seconds"),
         ];
         for (body, beginning) in cases {
@@ -391,8 +429,7 @@ mod tests {
 
     #[test]
     fn every_model_forecasts_on_every_grid_that_is_taken() {
-        let names = ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
-        for (name, step) in names.flat_map(|name| [10, 36, 60, 900].map(|step| (name, step))) {
+        for (name, step) in names().flat_map(|name| [10, 36, 60, 900].map(|step| (name, step))) {
             let asked = Asked {
                 grid: Grid { step_seconds: step },
                 first: 30_000_000,
@@ -402,9 +439,18 @@ mod tests {
             };
             let predicted = run(&asked, || false).expect(name);
             assert_eq!(predicted.origin_unix_seconds, 30_000_200 * i64::from(step));
+            let head = match name {
+                "cluster" => Some("gru"),
+                "cluster_lstm" => Some("lstm"),
+                "cluster_cnn" => Some("cnn"),
+                _ => None,
+            };
+            let head = head.filter(|_| step >= 60);
+            assert_eq!(predicted.head.map(|head| head.model), head, "{name}, {step} s");
             for row in &predicted.targets {
                 let all: f64 = row.experts.iter().map(|share| share.level_weights[1]).sum();
-                assert!((all - 1.0).abs() < 1e-6, "{name}, {step} s: {row:?}");
+                let alone = if CoreKind::of(name).is_some() { 0.0 } else { 1.0 };
+                assert!((all - alone).abs() < 1e-6, "{name}, {step} s: {row:?}");
                 assert!(row.quantiles.is_sorted() && row.quantiles[4].is_finite(), "{name}: {row:?}");
             }
         }

@@ -1,20 +1,21 @@
-//! Training of the heads' network on this cluster's own history: every night and on request, in the background; the
-//! versions that came of it; the way back.
+//! Training of the heads' networks on this cluster's own history: every night and on request, in the background, one after
+//! the other where several kinds are chosen; the versions that came of it; the way back.
 
 mod run;
 pub mod schedule;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prescale_models::neural::Network;
 use prescale_models::neural::retraining::Challenge;
+use prescale_models::neural::{CoreKind, Network, Networks};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{
-    JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, text,
+    JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, query, text,
 };
 use prescale_shell::signals::Shutdown;
 use serde::Serialize;
@@ -71,8 +72,11 @@ impl Outcome {
 }
 
 /// How it is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TrainingSettings {
+    /// The kinds of networks that are heads by some choice: they are trained, in this order. Each learns from all workloads,
+    /// also from those with another head or none.
+    pub cores: Vec<CoreKind>,
     /// When.
     pub at: TrainAt,
     /// At most so much of a core.
@@ -98,7 +102,8 @@ struct Inner {
 struct Status {
     versions: Versions,
     running: Option<Running>,
-    last: Option<Finished>,
+    /// How the last one of each kind ended.
+    last: BTreeMap<CoreKind, Finished>,
     /// The night that is waited for, Unix milliseconds.
     next: Option<i64>,
 }
@@ -106,6 +111,7 @@ struct Status {
 #[derive(Clone, Debug)]
 struct Running {
     run: i64,
+    core: CoreKind,
     progress: Arc<AtomicU32>,
 }
 
@@ -126,22 +132,31 @@ struct Finished {
 
 #[derive(Serialize)]
 struct View<'a> {
-    version: u32,
+    models: Vec<ModelView<'a>>,
     trains: bool,
     next_unix_ms: Option<i64>,
     cpu_share: f64,
     running: Option<RunningView>,
-    last: &'a Option<Finished>,
     versions: Vec<&'a Version>,
+}
+
+/// A kind that is some workload's head.
+#[derive(Serialize)]
+struct ModelView<'a> {
+    model: &'static str,
+    /// The version that runs.
+    version: u32,
+    last: Option<&'a Finished>,
 }
 
 #[derive(Serialize)]
 struct RunningView {
     run: i64,
+    model: &'static str,
     progress: f64,
 }
 
-/// The network to begin with: that of the version which ran last in this state directory.
+/// The networks to begin with: those of the versions which ran last in this state directory.
 ///
 /// # Errors
 /// When the directory of the weights can't be used.
@@ -154,9 +169,9 @@ pub fn open(dir: Option<&Path>) -> anyhow::Result<Kept> {
 pub struct Kept(Versions);
 
 impl Kept {
-    /// The active version's network.
-    pub fn network(&self) -> Arc<Network<f32>> {
-        self.0.active().1
+    /// The active versions' networks.
+    pub fn networks(&self) -> Networks {
+        self.0.networks()
     }
 }
 
@@ -171,14 +186,17 @@ impl Training {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        metrics.weights_version.set(i64::from(versions.active().0));
-        let status = Mutex::new(Status { versions, running: None, last: None, next: None });
+        for core in &settings.cores {
+            metrics.weights_run(core.name(), versions.active(*core).0);
+        }
+        let status = Mutex::new(Status { versions, running: None, last: BTreeMap::new(), next: None });
         Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status }))
     }
 
     /// Begins a training each night, where this replica leads then, until the shutdown.
     pub async fn nightly(self) {
-        loop {
+        // Without a network that is chosen there is no night to wait for.
+        while !self.0.settings.cores.is_empty() {
             let now = self.0.clock.now().wall.0;
             let Some(next) = self.0.settings.at.next(now) else { return };
             self.status().next = Some(next);
@@ -191,7 +209,7 @@ impl Training {
             }
             match self.begin() {
                 Ok(_) => {}
-                Err(Refused::NotLeading) => {}
+                Err(Refused::NotLeading | Refused::NoHead) => {}
                 Err(Refused::Runs) => tracing::warn!("no training tonight: the last one still runs"),
             }
         }
@@ -202,15 +220,20 @@ impl Training {
         let status = self.status();
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
+            model: it.core.name(),
             progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
         });
+        let model = |core: &CoreKind| ModelView {
+            model: core.name(),
+            version: status.versions.active(*core).0,
+            last: status.last.get(core),
+        };
         serialized(&View {
-            version: status.versions.active().0,
+            models: self.0.settings.cores.iter().map(model).collect(),
             trains: self.0.state.leads(),
             next_unix_ms: status.next,
             cpu_share: self.0.settings.share.get(),
             running,
-            last: &status.last,
             versions: status.versions.kept().collect(),
         })
     }
@@ -228,6 +251,7 @@ impl Training {
             }
             Err(Refused::Runs) => text(StatusCode::CONFLICT, "a training runs already"),
             Err(Refused::NotLeading) => text(StatusCode::CONFLICT, NOT_LEADING),
+            Err(Refused::NoHead) => text(StatusCode::CONFLICT, NO_HEAD),
         }
     }
 
@@ -239,21 +263,26 @@ impl Training {
         if !self.0.state.leads() {
             return text(StatusCode::CONFLICT, NOT_LEADING);
         }
+        let core = match self.meant(query(request.uri(), "model").as_deref()) {
+            Ok(core) => core,
+            Err(sentence) => return text(StatusCode::BAD_REQUEST, &sentence),
+        };
         let this = self.clone();
         let rolled = tokio::task::spawn_blocking(move || {
             let mut status = this.status();
-            let was = status.versions.active().0;
-            status.versions.roll_back().map(|to| (was, to, status.versions.active().1))
+            let was = status.versions.active(core).0;
+            status.versions.roll_back(core).map(|to| (was, to, status.versions.active(core).1))
         });
         match rolled.await {
             Ok(Ok((was, Some(to), network))) => {
                 self.swap(to, network).await;
-                tracing::warn!("asked to: the forecast network goes back from version {was} to version {to}");
-                serialized(&serde_json::json!({ "version": to, "was": was }))
+                let model = core.name();
+                tracing::warn!("asked to: the {model} network goes back from version {was} to version {to}");
+                serialized(&serde_json::json!({ "model": model, "version": to, "was": was }))
             }
             Ok(Ok((_, None, _))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
             Ok(Err(error)) => {
-                tracing::error!("the forecast network stays as it is: {error:#}");
+                tracing::error!("the {} network stays as it is: {error:#}", core.name());
                 text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the state directory can't be written; the log says why",
@@ -263,7 +292,26 @@ impl Training {
         }
     }
 
+    /// Whose way back is asked for: the kind that is named, or the only one.
+    fn meant(&self, named: Option<&str>) -> Result<CoreKind, String> {
+        let cores = &self.0.settings.cores;
+        let names: Vec<&str> = cores.iter().map(|core| core.name()).collect();
+        match (named, cores.as_slice()) {
+            (None, [only]) => Ok(*only),
+            (_, []) => Err(NO_HEAD.into()),
+            (None, _) => Err(format!("which of {}? say ?model=NAME", names.join(", "))),
+            (Some(named), _) => {
+                let core = CoreKind::of(named).filter(|core| cores.contains(core));
+                core.ok_or_else(|| {
+                    format!("model: {named:?} is no workload's head; one of {}", names.join(", "))
+                })
+            }
+        }
+    }
+
     fn begin(&self) -> Result<i64, Refused> {
+        let cores = self.0.settings.cores.clone();
+        let first = *cores.first().ok_or(Refused::NoHead)?;
         if !self.0.state.leads() {
             return Err(Refused::NotLeading);
         }
@@ -273,34 +321,31 @@ impl Training {
         }
         // Unix milliseconds: not used twice, and it says when.
         let run = Clock::real().now().wall.0;
-        let progress = Arc::new(AtomicU32::new(0));
-        status.running = Some(Running { run, progress: Arc::clone(&progress) });
-        let (version, champion) = status.versions.active();
+        status.running = Some(Running { run, core: first, progress: Arc::default() });
         drop(status);
         self.0.metrics.training_runs.set(1);
         let this = self.clone();
         tokio::spawn(async move {
-            let finished = this.run(run, version, champion, progress).await;
-            this.0.metrics.training_runs.set(0);
-            let mut status = this.status();
-            status.running = None;
-            if let Some(finished) = finished {
-                this.0.metrics.trained(finished.outcome, finished.gain);
-                status.last = Some(finished);
+            for core in cores {
+                let Some(finished) = this.run(run, core).await else { break };
+                this.0.metrics.trained(core.name(), finished.outcome, finished.gain);
+                this.status().last.insert(core, finished);
             }
+            this.0.metrics.training_runs.set(0);
+            this.status().running = None;
         });
         Ok(run)
     }
 
-    /// One training from its beginning to what it changes; `None` when the process stops.
-    async fn run(
-        &self,
-        run: i64,
-        from: u32,
-        champion: Arc<Network<f32>>,
-        progress: Arc<AtomicU32>,
-    ) -> Option<Finished> {
+    /// One training of one kind from its beginning to what it changes; `None` when the process stops.
+    async fn run(&self, run: i64, core: CoreKind) -> Option<Finished> {
         let inner = &self.0;
+        let progress = Arc::new(AtomicU32::new(0));
+        let (from, champion) = {
+            let mut status = self.status();
+            status.running = Some(Running { run, core, progress: Arc::clone(&progress) });
+            status.versions.active(core)
+        };
         let finish = |outcome, version, challenge: Option<&Challenge>| {
             let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
             Some(Finished {
@@ -320,7 +365,8 @@ impl Training {
             return finish(Outcome::Failed, from, None);
         };
         tracing::info!(
-            "training the forecast network on the history of {} workloads, from version {from}, on at most {} of a core",
+            "training the {} network on the history of {} workloads, from version {from}, on at most {} of a core",
+            core.name(),
             workloads.len(),
             inner.settings.share.get()
         );
@@ -359,13 +405,19 @@ impl Training {
                 return finish(Outcome::Failed, from, None);
             }
         };
-        let outcome = self.decide(from, &challenge, trained_until_unix_ms).await;
-        let version = self.status().versions.active().0;
+        let outcome = self.decide(core, from, &challenge, trained_until_unix_ms).await;
+        let version = self.status().versions.active(core).0;
         finish(outcome, version, Some(&challenge))
     }
 
     /// Takes a challenger on, or not, and says so.
-    async fn decide(&self, from: u32, challenge: &Challenge, trained_until_unix_ms: i64) -> Outcome {
+    async fn decide(
+        &self,
+        core: CoreKind,
+        from: u32,
+        challenge: &Challenge,
+        trained_until_unix_ms: i64,
+    ) -> Outcome {
         let Some(verdict) = challenge.verdict else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
@@ -386,6 +438,7 @@ impl Training {
         }
         let version = Version {
             number: 0,
+            model: String::new(),
             parent: from,
             weights: String::new(),
             code: String::new(),
@@ -399,7 +452,7 @@ impl Training {
         let (this, kept) = (self.clone(), Arc::clone(&network));
         let added = tokio::task::spawn_blocking(move || {
             let mut status = this.status();
-            if status.versions.active().0 != from || !this.0.state.leads() {
+            if status.versions.active(core).0 != from || !this.0.state.leads() {
                 return Ok(None);
             }
             status.versions.add(kept, version).map(Some)
@@ -408,8 +461,9 @@ impl Training {
             Ok(Ok(Some(number))) => {
                 self.swap(number, network).await;
                 tracing::info!(
-                    "the forecast network is now version {number}: on the newest day of {} workloads its loss is lower \
-                     than version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
+                    "the {} network is now version {number}: on the newest day of {} workloads its loss is lower than \
+                     version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
+                    core.name(),
                     challenge.judged
                 );
                 Outcome::Admitted
@@ -431,13 +485,14 @@ impl Training {
     /// Gives the loop the network of a version. A loop that has too much to do is asked until it takes it: what is kept
     /// and what runs must be the same.
     async fn swap(&self, number: u32, network: Arc<Network<f32>>) {
+        let model = network.settings().core.name();
         while self.0.control.ask(|reply| Ask::Network(Arc::clone(&network), reply)).await.is_err() {
             if self.0.shutdown.is_requested() {
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.0.metrics.weights_version.set(i64::from(number));
+        self.0.metrics.weights_run(model, number);
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {
@@ -447,7 +502,11 @@ impl Training {
 
 const NOT_LEADING: &str = "this replica does not lead: ask the one that does";
 
+/// Where there is nothing to train.
+const NO_HEAD: &str = "no workload has a network: --models and --models-for name none of gru, lstm, cnn";
+
 enum Refused {
+    NoHead,
     Runs,
     NotLeading,
 }

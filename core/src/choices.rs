@@ -1,6 +1,7 @@
 //! Which models forecast which workloads: a choice for all, and others by namespace and name.
 
 use prescale_models::Choice;
+use prescale_models::neural::CoreKind;
 use thiserror::Error;
 
 use crate::world::WorkloadId;
@@ -62,6 +63,14 @@ impl Choices {
     /// Every choice, whether or not a workload has it.
     pub fn all(&self) -> impl Iterator<Item = &Choice> {
         self.rules.iter().map(|(_, choice)| choice).chain([&self.others])
+    }
+
+    /// The kinds of networks that are a head by some choice, each once.
+    pub fn cores(&self) -> Vec<CoreKind> {
+        CoreKind::ALL
+            .into_iter()
+            .filter(|core| self.all().any(|choice| choice.core() == Some(*core)))
+            .collect()
     }
 }
 
@@ -130,6 +139,11 @@ mod tests {
         assert_eq!(choices.of(&id("shop", "web")), &more);
         assert_eq!(choices.of(&id("shop", "api")), &Choice::default());
         assert_eq!(choices.all().count(), 3);
+        assert_eq!(choices.cores(), [CoreKind::Gru]);
+        let headed = |core| rule("a/b", &of(&["tuned_smoothing", core]));
+        let rules = vec![headed("cnn"), headed("lstm"), headed("cnn")];
+        assert_eq!(Choices::new(rules, few.clone()).cores(), [CoreKind::Lstm, CoreKind::Cnn]);
+        assert_eq!(Choices::from(few).cores(), []);
     }
 
     #[test]

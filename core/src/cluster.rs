@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{Network, shipped};
+use prescale_models::neural::{Network, Networks};
 
 pub use crate::merge::{Accepted, Refused};
 pub use state::{Checkpoint, Restored, Unreadable};
@@ -57,8 +57,8 @@ pub struct ClusterSettings {
     pub rules: Rules,
     /// The merge's constants.
     pub merge: MergeSettings,
-    /// The network of every workload's head.
-    pub network: Arc<Network<f32>>,
+    /// The networks of the workloads' heads, one of each kind.
+    pub networks: Networks,
     /// Which models forecast which workloads.
     pub models: Choices,
 }
@@ -70,7 +70,7 @@ impl Default for ClusterSettings {
             lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
             rules: Rules::default(),
             merge: MergeSettings::default(),
-            network: shipped(),
+            networks: Networks::shipped(),
             models: Choices::default(),
         }
     }
@@ -150,21 +150,21 @@ impl Cluster {
         self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings, id)).import(history);
     }
 
-    /// Gives every workload's head another network: none starts anew, and each head sleeps until its state has filled (half
-    /// an hour), its workload being forecast by the experts alone.
+    /// Gives every head of its kind another network: no workload starts anew, and each such head sleeps until its state has
+    /// filled (half an hour), its workload being forecast by the experts alone.
     pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        self.settings.network = Arc::clone(network);
+        self.settings.networks.set(Arc::clone(network));
         for tracked in self.workloads.values_mut() {
             tracked.forecasts.set_network(network);
         }
     }
 
-    /// The heads' network.
-    pub fn network(&self) -> &Arc<Network<f32>> {
-        &self.settings.network
+    /// The heads' networks.
+    pub fn networks(&self) -> &Networks {
+        &self.settings.networks
     }
 
-    /// What a retraining of the heads' network on the history of all known workloads is about.
+    /// What a retraining of a head's network on the history of all known workloads is about.
     pub fn retraining(&self, now: Now, seed: u64) -> RetrainingSettings {
         forecasts::retraining(now, self.workloads.len(), seed)
     }
@@ -316,7 +316,7 @@ impl Cluster {
     /// Every model, and how it does over all workloads.
     pub fn models(&self, now: Now) -> view::Models {
         let forecasts = self.workloads.values().map(|tracked| &tracked.forecasts);
-        models::models(now, forecasts, &self.settings.models, &self.settings.network)
+        models::models(now, forecasts, &self.settings.models, &self.settings.networks)
     }
 
     /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.

@@ -363,6 +363,8 @@ pub struct ModelWeight {
 /// The pooled network beside one grid's experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Head {
+    /// Its name among the models: `gru`, `lstm` or `cnn`.
+    pub model: &'static str,
     /// Length of the grid's bins.
     pub bin_seconds: u32,
     /// Whether the forecast is the mixture with it; otherwise it is the experts' alone.

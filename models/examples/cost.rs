@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use prescale_models::neural::{Pooled, shipped};
 use prescale_models::nn::Random;
-use prescale_models::{Bin, Ensemble, Grid, Target};
+use prescale_models::{Bin, Ensemble, Forecaster as _, Grid, Target};
 
 /// Two days: every season is awake, and half a day beyond them.
 const WARM_UP_SECONDS: i64 = 2 * 86_400 + 43_200;

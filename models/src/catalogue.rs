@@ -1,16 +1,16 @@
 //! Every model that the aggregator knows, in a sentence each: what it is, from where, after how much history it speaks.
 
-use crate::choice::HEAD;
 use crate::expert::ModelKind;
-use crate::{hybrid, neural};
+use crate::hybrid;
+use crate::neural::{CoreKind, shipped_as};
 
 /// One model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     /// Its name in metrics, files and the API.
     pub name: &'static str,
-    /// The expert; `None`: the head.
-    pub expert: Option<ModelKind>,
+    /// What it is in an ensemble.
+    pub part: Part,
     /// What it is.
     pub what: &'static str,
     /// Where it is described first, or best.
@@ -21,17 +21,43 @@ pub struct Card {
     pub weights: Option<u32>,
 }
 
+/// What a model is in an ensemble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// One of the experts.
+    Expert(ModelKind),
+    /// The head, of which an ensemble has one at most; which network it runs with.
+    Head(CoreKind),
+}
+
 /// All of them, as [`crate::choice::names`] lists them.
 pub fn catalogue() -> Vec<Card> {
-    let head = Card {
-        name: HEAD,
-        expert: None,
-        what: "a network trained on many workloads, mixed with the experts while it is shown to help",
-        source: Some("Wen et al., A Multi-Horizon Quantile Recurrent Forecaster, 2017 (arXiv 1711.11053)"),
-        awake_after: "half an hour; admitted after 500 settled records at the earliest",
-        weights: Some(neural::shipped().checksum()),
+    ModelKind::ALL.into_iter().map(expert).chain(CoreKind::ALL.map(head)).collect()
+}
+
+fn head(core: CoreKind) -> Card {
+    let (what, source) = match core {
+        CoreKind::Gru => (
+            "a recurrent network trained on many workloads, mixed with the experts while it is shown to help",
+            "Wen et al., A Multi-Horizon Quantile Recurrent Forecaster, 2017 (arXiv 1711.11053)",
+        ),
+        CoreKind::Lstm => (
+            "the same with long short-term memory: at most one of these networks",
+            "Hochreiter & Schmidhuber, Neural Computation 9(8), 1997",
+        ),
+        CoreKind::Cnn => (
+            "the same with dilated causal convolutions: at most one of these networks",
+            "Bai, Kolter & Koltun, 2018 (arXiv 1803.01271)",
+        ),
     };
-    ModelKind::ALL.into_iter().map(expert).chain([head]).collect()
+    Card {
+        name: core.name(),
+        part: Part::Head(core),
+        what,
+        source: Some(source),
+        awake_after: "half an hour; admitted after 500 settled records at the earliest",
+        weights: Some(shipped_as(core).checksum()),
+    }
 }
 
 fn expert(kind: ModelKind) -> Card {
@@ -82,12 +108,13 @@ fn expert(kind: ModelKind) -> Card {
         ModelKind::Trees => ("boosted trees fitted on the past of many workloads", None, "an hour"),
     };
     let weights = (kind == ModelKind::ProphetLstm).then(|| hybrid::shipped().checksum());
-    Card { name: kind.name(), expert: Some(kind), what, source, awake_after, weights }
+    Card { name: kind.name(), part: Part::Expert(kind), what, source, awake_after, weights }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::neural::shipped;
 
     #[test]
     fn every_name_that_can_be_chosen_has_a_card_and_what_was_trained_has_weights() {
@@ -95,9 +122,11 @@ mod tests {
         let names: Vec<&str> = cards.iter().map(|card| card.name).collect();
         assert_eq!(names, crate::choice::names());
         let trained: Vec<&str> = cards.iter().filter(|it| it.weights.is_some()).map(|it| it.name).collect();
-        assert_eq!(trained, ["prophet_lstm", "gru"]);
-        let gru = cards.last().unwrap().weights;
-        assert_eq!(gru, Some(neural::shipped().checksum()));
-        assert_ne!(gru, cards.iter().find(|it| it.name == "prophet_lstm").unwrap().weights);
+        assert_eq!(trained, ["prophet_lstm", "gru", "lstm", "cnn"]);
+        let gru = cards.iter().find(|it| it.name == "gru").unwrap();
+        assert_eq!((gru.part, gru.weights), (Part::Head(CoreKind::Gru), Some(shipped().checksum())));
+        let mut weights: Vec<u32> = cards.iter().filter_map(|it| it.weights).collect();
+        weights.sort_unstable();
+        assert!(weights.windows(2).all(|pair| pair[0] != pair[1]), "{weights:x?}");
     }
 }

@@ -4,9 +4,7 @@ use thiserror::Error;
 
 use crate::expert::ModelKind;
 use crate::forecast::Grid;
-
-/// The head's name among the models: the pooled GRU.
-pub const HEAD: &str = "gru";
+use crate::neural::CoreKind;
 
 /// On grids finer than this only the level, the day and the hour are forecast: within the few minutes that such a grid
 /// looks ahead a week's shape hardly moves, the regression gains nothing, and the head 0.1 % for half as much memory
@@ -18,7 +16,7 @@ const COARSE_SECONDS: u32 = 60;
 pub struct Choice {
     /// In [`ModelKind::ALL`]'s order, so that the order in which they are named changes nothing.
     experts: Vec<ModelKind>,
-    head: bool,
+    head: Option<CoreKind>,
 }
 
 /// Why a list of names is no choice.
@@ -36,6 +34,14 @@ pub enum Unfit {
         /// Which one.
         name: &'static str,
     },
+    /// Two heads.
+    #[error("{one} and {other} are both heads, and an ensemble has one: leave one out")]
+    TwoHeads {
+        /// The one.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// Smoothing is not among them.
     #[error(
         "tuned_smoothing must be among the models: it alone forecasts from the first minute on, on every grid"
@@ -45,7 +51,7 @@ pub enum Unfit {
 
 /// Every name that can be chosen.
 pub fn names() -> Vec<&'static str> {
-    ModelKind::ALL.into_iter().map(ModelKind::name).chain([HEAD]).collect()
+    ModelKind::ALL.into_iter().map(ModelKind::name).chain(CoreKind::ALL.map(CoreKind::name)).collect()
 }
 
 impl Default for Choice {
@@ -54,7 +60,7 @@ impl Default for Choice {
     fn default() -> Self {
         use ModelKind::{HoltWinters, HourlyHoltWinters, RlsAr, TunedSmoothing, WeeklyHoltWinters};
         let experts = vec![TunedSmoothing, HoltWinters, HourlyHoltWinters, WeeklyHoltWinters, RlsAr];
-        Self { experts, head: true }
+        Self { experts, head: Some(CoreKind::Gru) }
     }
 }
 
@@ -64,14 +70,14 @@ impl Choice {
     /// # Errors
     /// [`Unfit`], a sentence that says what would be right.
     pub fn of<'a>(named: impl IntoIterator<Item = &'a str>) -> Result<Self, Unfit> {
-        let (mut experts, mut head) = (Vec::new(), false);
+        let (mut experts, mut head) = (Vec::new(), None::<CoreKind>);
         for name in named {
-            if name == HEAD {
-                if head {
-                    return Err(Unfit::Twice { name: HEAD });
+            if let Some(core) = CoreKind::of(name) {
+                match head.replace(core) {
+                    None => continue,
+                    Some(one) if one == core => return Err(Unfit::Twice { name: core.name() }),
+                    Some(one) => return Err(Unfit::TwoHeads { one: one.name(), other: core.name() }),
                 }
-                head = true;
-                continue;
             }
             let kind = ModelKind::ALL.into_iter().find(|kind| kind.name() == name);
             let kind = kind.ok_or_else(|| Unfit::Unknown { name: name.to_owned() })?;
@@ -89,7 +95,7 @@ impl Choice {
 
     /// Their names, the head's last.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.experts.iter().map(|kind| kind.name()).chain(self.head.then_some(HEAD))
+        self.experts.iter().map(|kind| kind.name()).chain(self.head.map(CoreKind::name))
     }
 
     /// The experts of this grid, each with the weight to start from.
@@ -98,9 +104,14 @@ impl Choice {
         here.map(|&kind| (kind, prior(kind))).collect()
     }
 
-    /// Whether this grid has a head.
-    pub fn head(&self, grid: Grid) -> bool {
-        self.head && grid.step_seconds >= COARSE_SECONDS
+    /// The head by what reads the series in it, where the choice has one.
+    pub fn core(&self) -> Option<CoreKind> {
+        self.head
+    }
+
+    /// The head of this grid, by what reads the series in it; `None` where the grid or the choice has none.
+    pub fn head(&self, grid: Grid) -> Option<CoreKind> {
+        self.head.filter(|_| grid.step_seconds >= COARSE_SECONDS)
     }
 }
 
@@ -137,9 +148,14 @@ mod tests {
         let (seconds, minutes): (Vec<_>, Vec<_>) = (on(10), on(60));
         assert_eq!(seconds, ["tuned_smoothing"]);
         assert_eq!(minutes, ["tuned_smoothing", "holt_winters_week"]);
-        assert!(!few.head(Grid { step_seconds: 60 }));
-        let head = Choice::default();
-        assert!(head.head(Grid { step_seconds: 60 }) && !head.head(Grid { step_seconds: 10 }));
+        let heads = |choice: &Choice| [10, 60].map(|step_seconds| choice.head(Grid { step_seconds }));
+        assert_eq!(heads(&few), [None, None]);
+        assert_eq!(heads(&Choice::default()), [None, Some(CoreKind::Gru)]);
+        for core in CoreKind::ALL {
+            let chosen = Choice::of([core.name(), "tuned_smoothing"]).unwrap();
+            assert_eq!(heads(&chosen), [None, Some(core)]);
+            assert_eq!(chosen.to_string(), format!("tuned_smoothing,{}", core.name()));
+        }
 
         let wrong = |names: &[&str]| Choice::of(names.iter().copied()).unwrap_err().to_string();
         let said = wrong(&["tuned_smoothing", "grru"]);
@@ -147,5 +163,6 @@ mod tests {
         assert!(wrong(&[]).contains("tuned_smoothing") && wrong(&["gru"]).contains("tuned_smoothing"));
         assert!(wrong(&["tuned_smoothing", "tuned_smoothing"]).contains("twice"));
         assert!(wrong(&["gru", "tuned_smoothing", "gru"]).contains("twice"));
+        assert!(wrong(&["lstm", "tuned_smoothing", "gru"]).starts_with("lstm and gru are both heads"));
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::choice::Choice;
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
-use crate::forecast::{Forecast, Grid, Level, Quantiles, Target};
+use crate::forecast::{Forecast, Forecaster, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
-use crate::neural::{Network, shipped};
+use crate::neural::{Network, Networks, shipped};
 use crate::regime::{self, Regime};
 use crate::scale::LocalScale;
 use crate::score::{ExpertScore, Score};
@@ -136,6 +136,20 @@ impl State for Ensemble {
     }
 }
 
+impl Forecaster for Ensemble {
+    fn observe(&mut self, bin: Bin) {
+        Self::observe(self, bin);
+    }
+
+    fn forecast(&self) -> Option<&Forecast> {
+        Self::forecast(self)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        Self::memory_bytes(self)
+    }
+}
+
 impl Ensemble {
     /// The ensemble that the aggregator runs per workload, with the shipped network as its head.
     pub fn cluster(grid: Grid, targets: &[Target]) -> Self {
@@ -144,26 +158,25 @@ impl Ensemble {
 
     /// The same with another network as its head.
     pub fn cluster_with(grid: Grid, targets: &[Target], network: Arc<Network<f32>>) -> Self {
-        Self::chosen(grid, targets, &Choice::default(), network)
+        let choice = Choice::default();
+        let head = choice.head(grid).map(|_| network);
+        Self::experts_of(grid, targets, &choice).headed(head)
     }
 
-    /// The same of other models; `network` is the head where the choice has one on this grid.
-    pub fn chosen(grid: Grid, targets: &[Target], choice: &Choice, network: Arc<Network<f32>>) -> Self {
-        let mut ensemble = Self::experts_of(grid, targets, choice);
-        if choice.head(grid) {
-            ensemble.head = Some(Head::new(network, grid, targets));
-            ensemble.tracks.iter_mut().for_each(Track::add_head);
-        }
-        ensemble
+    /// The same of other models; the head, where the choice has one on this grid, runs with the network of its kind.
+    pub fn chosen(grid: Grid, targets: &[Target], choice: &Choice, networks: &Networks) -> Self {
+        let head = choice.head(grid).map(|core| Arc::clone(networks.of(core)));
+        Self::experts_of(grid, targets, choice).headed(head)
     }
 
-    /// Gives the head another network of the same sizes; nothing where there is no head. The head sleeps until its state has
-    /// filled (half an hour), and is then what it was, admitted or not.
+    /// Gives the head another network, where there is a head of that kind. The head sleeps until its state has filled (half an
+    /// hour), and is then what it was, admitted or not.
     ///
     /// # Panics
     /// If the sizes differ: networks are our own code's.
     pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        if let Some(head) = &mut self.head {
+        let core = network.settings().core;
+        if let Some(head) = self.head.as_mut().filter(|head| head.core() == core) {
             head.change(Arc::clone(network));
         }
     }
@@ -171,6 +184,14 @@ impl Ensemble {
     /// The aggregator's experts alone.
     pub fn headless(grid: Grid, targets: &[Target]) -> Self {
         Self::experts_of(grid, targets, &Choice::default())
+    }
+
+    fn headed(mut self, network: Option<Arc<Network<f32>>>) -> Self {
+        if let Some(network) = network {
+            self.head = Some(Head::new(network, self.grid, &self.targets));
+            self.tracks.iter_mut().for_each(Track::add_head);
+        }
+        self
     }
 
     fn experts_of(grid: Grid, targets: &[Target], choice: &Choice) -> Self {

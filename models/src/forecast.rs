@@ -1,4 +1,6 @@
-//! What a forecast is: a grid, targets, quantiles.
+//! What a forecast is: a grid, targets, quantiles; and what makes one.
+
+use crate::expert::Bin;
 
 /// The quantile levels that every forecast carries, ascending.
 pub const LEVELS: [f64; 5] = [0.1, 0.5, 0.9, 0.95, 0.99];
@@ -139,4 +141,18 @@ impl Forecast {
     pub fn get(&self, target: Target) -> Option<&Quantiles> {
         self.points.iter().find(|(t, _)| *t == target).map(|(_, q)| q)
     }
+}
+
+/// What turns a series into quantiles: an [`Ensemble`](crate::Ensemble) of experts, or a network alone, which answers with
+/// quantiles of its own where an [`Expert`](crate::Expert) gives points.
+pub trait Forecaster: Send {
+    /// Takes the next bin: settles the forecasts that it makes due, learns, forecasts anew. Indices only grow: a bin that is
+    /// not later than all before is ignored.
+    fn observe(&mut self, bin: Bin);
+
+    /// The forecast from the newest bin; `None` until a first value was observed.
+    fn forecast(&self) -> Option<&Forecast>;
+
+    /// Bytes that it holds, what it shares with others left out.
+    fn memory_bytes(&self) -> usize;
 }

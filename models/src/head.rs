@@ -6,7 +6,7 @@ use crate::admission::{Admission, Verdict};
 use crate::drift::Drift;
 use crate::expert::Bin;
 use crate::forecast::{Grid, Target};
-use crate::neural::{Network, Neural};
+use crate::neural::{CoreKind, Network, Neural};
 use crate::state::state;
 use crate::track::Gain;
 
@@ -36,6 +36,8 @@ state!(Head { neural, admission, record, gains, count, drift, demotions, measure
 /// Where a head stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadState {
+    /// What reads the series in its network.
+    pub core: CoreKind,
     /// Whether the forecast is the mixture with the head, or the ensemble's alone.
     pub admitted: bool,
     /// Whether it was found to hurt within minutes, and has not made good for that since.
@@ -112,8 +114,14 @@ impl Head {
         self.admission.admitted() && !self.drift.demoted()
     }
 
+    /// What reads the series in its network.
+    pub(crate) fn core(&self) -> CoreKind {
+        self.neural.core()
+    }
+
     pub(crate) fn state(&self) -> HeadState {
         HeadState {
+            core: self.core(),
             admitted: self.admitted(),
             demoted: self.drift.demoted(),
             demotions: self.demotions,

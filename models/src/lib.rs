@@ -37,7 +37,7 @@ pub use admission::Verdict;
 pub use choice::Choice;
 pub use ensemble::{Ensemble, EnsembleSettings, Weight};
 pub use expert::{Bin, Expert, ModelKind};
-pub use forecast::{Forecast, Grid, LEVELS, Level, NotFinite, Quantiles, Target};
+pub use forecast::{Forecast, Forecaster, Grid, LEVELS, Level, NotFinite, Quantiles, Target};
 pub use head::HeadState;
 pub use regime::Regime;
 pub use score::{ExpertScore, Score};

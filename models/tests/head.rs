@@ -7,9 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use common::Rng;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, shipped};
+use prescale_models::neural::{CoreKind, Network, NetworkSettings, Networks, shipped};
 use prescale_models::nn::{Parameters, Random};
-use prescale_models::{Bin, Ensemble, Grid, LEVELS, Quantiles, Target};
+use prescale_models::{Bin, Choice, Ensemble, Grid, LEVELS, Quantiles, Target, Unreadable};
 
 const GRID: Grid = Grid { step_seconds: 60 };
 const TARGETS: [Target; 3] =
@@ -148,6 +148,40 @@ fn other_weights_let_the_head_sleep_for_half_an_hour_and_change_nothing_else() {
         assert_eq!((head.awake, head.admitted), (n >= 29, true), "bin {n}");
         assert_eq!(model.forecast() == experts.forecast(), n < 29, "bin {n}");
         assert_eq!(model.forecast(), restored.forecast(), "bin {n}");
+    }
+}
+
+#[test]
+fn each_kind_of_network_is_a_head_whose_state_no_other_reads() {
+    let mut bursts = Bursts::new(1);
+    let bins: Vec<Bin> = (0..1500).map(|i| Bin::new(i, bursts.next())).collect();
+    let networks = Networks::shipped();
+    let fresh = |core: CoreKind| {
+        let experts =
+            Choice::default().names().filter(|name| CoreKind::of(name).is_none()).collect::<Vec<_>>();
+        let choice = Choice::of(experts.into_iter().chain([core.name()])).unwrap();
+        Ensemble::chosen(GRID, &TARGETS, &choice, &networks)
+    };
+    let saved = CoreKind::ALL.map(|core| {
+        let mut model = fresh(core);
+        bins.iter().for_each(|bin| model.observe(*bin));
+        assert_eq!(model.head().map(|head| (head.core, head.awake)), Some((core, true)));
+        // A network of another kind is not this head's.
+        for other in CoreKind::ALL.into_iter().filter(|other| *other != core) {
+            model.set_network(networks.of(other));
+        }
+        assert!(model.head().unwrap().awake);
+        // The LSTM carries its cells too, the CNN all that its taps still see.
+        let more = model.memory_bytes() - fresh(CoreKind::Gru).memory_bytes();
+        assert_eq!(more, [0, 128, 10_680][core as usize], "{core:?}, as docs/models/ensemble.md says");
+        model.save()
+    });
+    for (core, saved) in CoreKind::ALL.into_iter().zip(&saved) {
+        for reader in CoreKind::ALL {
+            let restored = fresh(reader).restored(saved).map(|model| model.head().unwrap().settled);
+            let expected = if reader == core { Ok(true) } else { Err(Unreadable::OtherLayout) };
+            assert_eq!(restored.map(|settled| settled > 0), expected, "{core:?} by {reader:?}");
+        }
     }
 }
 

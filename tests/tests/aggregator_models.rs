@@ -74,6 +74,8 @@ async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
     assert!(daily["grids"][1]["loss_ratio"].as_f64().unwrap() < 1.0, "{daily}");
     let gru = of(&models, "gru");
     assert_eq!((&gru["kind"], gru["weights"].as_str().unwrap().len()), (&"head".into(), 8));
+    assert_eq!(of(&models, "lstm")["grids"].to_string(), "[]");
+    assert_eq!(detail["heads"][0]["model"], "gru", "{detail}");
     assert_eq!(
         (gru["grids"].as_array().unwrap().len(), of(&models, "prophet")["grids"].to_string()),
         (1, "[]".into())
@@ -107,7 +109,7 @@ async fn a_workload_that_a_rule_names_has_its_models_alone() {
     let history = scratch.file("history.csv", history());
     let target = FakeTarget::start(vec![workload("shop", "web", 3)]).await;
     let rule = "*/w*b=holt_winters,tuned_smoothing";
-    let few = ["--history", &history, "--models", "gru,tuned_smoothing", "--models-for", rule];
+    let few = ["--history", &history, "--models", "lstm,tuned_smoothing", "--models-for", rule];
     let aggregator = Aggregator::start(target.address, &few);
     let detail = until("the workload", async || aggregator.json("/api/v1/workloads/shop/web").await).await;
     assert!(detail["forecast"]["at"].as_array().is_some_and(|it| !it.is_empty()), "{detail}");
@@ -118,8 +120,8 @@ async fn a_workload_that_a_rule_names_has_its_models_alone() {
     }
     // The other workloads' models are on too; the head, which no workload here has, runs nowhere.
     let models = aggregator.json(MODELS).await.unwrap();
-    assert_eq!(on(&models), ["tuned_smoothing", "holt_winters", "gru"]);
-    assert_eq!(of(&models, "gru")["grids"][0]["workloads"], 0, "{models}");
+    assert_eq!(on(&models), ["tuned_smoothing", "holt_winters", "lstm"]);
+    assert_eq!(of(&models, "lstm")["grids"][0]["workloads"], 0, "{models}");
 }
 
 #[test]

@@ -59,6 +59,8 @@ async fn a_series_is_forecast_as_the_ensemble_itself_forecasts_it() {
     }
     assert_eq!(predicted["head"]["admitted"], ours.head().unwrap().admitted);
 
+    assert_eq!(predicted["head"]["model"], "gru");
+
     let alone =
         json!({"step_seconds": 60, "start_unix_seconds": 0, "values": [3, 7, null], "model": "last_value"});
     let (status, predicted) = ask(&aggregator.client, &alone).await;

@@ -50,26 +50,31 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::CONFLICT, "one at a time");
     let ended = until("the training's end", async || {
         let state = aggregator.json(STATE).await?;
-        if state["last"]["run"] == begun["run"] && state["running"].is_null() {
+        if state["models"][0]["last"]["run"] == begun["run"] && state["running"].is_null() {
             Ok(state)
         } else {
             Err(state.to_string())
         }
     })
     .await;
-    assert_eq!((&ended["last"]["outcome"], &ended["version"]), (&"admitted".into(), &1.into()), "{ended}");
-    let gain: Vec<f64> = serde_json::from_value(ended["last"]["gain"].clone()).unwrap();
+    let gru = &ended["models"][0];
+    assert_eq!((&gru["model"], &gru["version"]), (&"gru".into(), &1.into()), "{ended}");
+    assert_eq!(gru["last"]["outcome"], "admitted", "{ended}");
+    let gain: Vec<f64> = serde_json::from_value(gru["last"]["gain"].clone()).unwrap();
     assert!(0.0 < gain[1] && gain[1] < gain[0] && gain[0] < gain[2], "{gain:?}");
     let page = aggregator.metrics().await.unwrap();
     let value =
         |name: &str, labels: &[(&str, &str)]| page.value(&format!("prescale_aggregator_{name}"), labels);
-    assert_eq!(value("weights_version", &[]), 1.0);
+    assert_eq!(value("weights_version", &[("model", "gru")]), 1.0);
     assert_eq!(value("trainings_total", &[("outcome", "admitted")]), 1.0);
     // JSON and OpenMetrics round the last digit differently.
-    assert!((value("training_gain_ratio", &[("bound", "low")]) - gain[1]).abs() < 1e-9, "{gain:?}");
+    assert!(
+        (value("training_gain_ratio", &[("model", "gru"), ("bound", "low")]) - gain[1]).abs() < 1e-9,
+        "{gain:?}"
+    );
     assert!(value("training_seconds_total", &[]) > 0.0);
     let log = aggregator.log();
-    assert!(log.contains("the forecast network is now version 1"), "{log}");
+    assert!(log.contains("the gru network is now version 1"), "{log}");
 
     // The version outlives the process, and the way back does too.
     aggregator.kill();
@@ -80,19 +85,22 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
         if state["trains"] == true { Ok(state) } else { Err(state.to_string()) }
     })
     .await;
-    assert_eq!((&shown["version"], &shown["versions"][0]["parent"]), (&1.into(), &0.into()), "{shown}");
+    let version = &shown["versions"][0];
+    assert_eq!((&shown["models"][0]["version"], &version["parent"]), (&1.into(), &0.into()), "{shown}");
+    assert_eq!(version["model"], "gru", "{shown}");
     let (status, back) = post(&aggregator, ROLLBACK).await;
     assert_eq!((status, &back["version"], &back["was"]), (StatusCode::OK, &0.into(), &1.into()), "{back}");
     assert_eq!(post(&aggregator, ROLLBACK).await.0, StatusCode::CONFLICT, "what ships has no parent");
     aggregator.kill();
     let aggregator = Aggregator::start(target.address, &without_history);
-    assert_eq!(aggregator.json(STATE).await.unwrap()["version"], 0);
+    assert_eq!(aggregator.json(STATE).await.unwrap()["models"][0]["version"], 0);
 }
 
 #[tokio::test]
-async fn without_history_nothing_changes_and_foreign_pages_can_not_ask() {
+async fn without_history_nothing_changes_whichever_networks_run_and_foreign_pages_can_not_ask() {
     let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
-    let aggregator = Aggregator::start(target.address, &["--train-at", "03:00"]);
+    let rule = "*/b*=tuned_smoothing,cnn";
+    let aggregator = Aggregator::start(target.address, &["--train-at", "03:00", "--models-for", rule]);
     let state = until("it leads", async || {
         let state = aggregator.json(STATE).await?;
         if state["trains"] == true && !state["next_unix_ms"].is_null() {
@@ -109,13 +117,31 @@ async fn without_history_nothing_changes_and_foreign_pages_can_not_ask() {
         assert_eq!(aggregator.client.get(path).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
     }
     assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
-    until("the training's end", async || {
+    // Each network that is a head by some choice is trained, the others are not.
+    let ended = until("the trainings' end", async || {
         let state = aggregator.json(STATE).await?;
-        if state["last"]["outcome"] == "too_little" && state["version"] == 0 {
-            Ok(())
+        let models = state["models"].as_array().cloned().unwrap_or_default();
+        if models.iter().all(|it| it["last"]["outcome"] == "too_little") && state["running"].is_null() {
+            Ok(models)
         } else {
             Err(state.to_string())
         }
     })
     .await;
+    let models: Vec<_> = ended.iter().map(|it| (it["model"].as_str(), &it["version"])).collect();
+    assert_eq!(models, [(Some("gru"), &0.into()), (Some("cnn"), &0.into())]);
+    let page = aggregator.metrics().await.unwrap();
+    let trainings = page.value("prescale_aggregator_trainings_total", &[("outcome", "too_little")]);
+    assert_eq!(trainings, 2.0);
+    for (query, status, sentence) in [
+        ("", StatusCode::BAD_REQUEST, "which of gru, cnn?"),
+        ("?model=lstm", StatusCode::BAD_REQUEST, "\"lstm\" is no workload's head; one of gru, cnn"),
+        ("?model=cnn", StatusCode::CONFLICT, "the weights that ship run already"),
+    ] {
+        let (got, said) = post(&aggregator, &format!("{ROLLBACK}{query}")).await;
+        assert!(
+            got == status && said.to_string().contains(&sentence.replace('"', "\\\"")),
+            "{query}: {got} {said}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! The weights of the heads' network by version: 0 is what ships, the others are trained here and kept in the state directory.
+//! The weights of the heads' networks by version: 0 is what ships, the others are trained here and kept in the state directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use prescale_models::neural::training::hash;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, code, shipped};
+use prescale_models::neural::{CoreKind, Network, NetworkSettings, Networks, code, shipped_as};
 use serde::{Deserialize, Serialize};
 
 /// The directory in the state directory.
 const DIRECTORY: &str = "weights";
-/// The file in it that says which version runs.
+/// The file in it that says which versions run: a line for each kind, as in `gru 3`.
 const ACTIVE: &str = "active";
-/// Versions that are kept beside what ships, some 40 KB each: a working week of nights.
+/// Versions of a kind that are kept beside what ships, some 40 to 60 KB each: a working week of nights.
 const KEPT: usize = 5;
 /// Weights of this size and more are no weights of ours.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -21,8 +21,10 @@ const MOST_BYTES: u64 = 1024 * 1024;
 /// What a version was made of, and why it was admitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
-    /// 1 and up.
+    /// 1 and up, over all kinds.
     pub number: u32,
+    /// The kind by its name: `gru`, `lstm` or `cnn`.
+    pub model: String,
     /// The version that it was trained from, and goes back to.
     pub parent: u32,
     /// FNV-1a of the weights file.
@@ -41,13 +43,14 @@ pub struct Version {
     pub gain: [f64; 3],
 }
 
-/// All versions, and which one runs.
+/// All versions of all kinds, and which one of each runs.
 #[derive(Debug)]
 pub struct Versions {
     directory: Option<PathBuf>,
     /// Oldest first.
     kept: Vec<(Version, Arc<Network<f32>>)>,
-    active: u32,
+    /// By [`CoreKind`].
+    active: [u32; 3],
 }
 
 impl Versions {
@@ -57,7 +60,9 @@ impl Versions {
     /// # Errors
     /// When the directory can't be made or listed.
     pub fn open(state: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(state) = state else { return Ok(Self { directory: None, kept: Vec::new(), active: 0 }) };
+        let Some(state) = state else {
+            return Ok(Self { directory: None, kept: Vec::new(), active: [0; 3] });
+        };
         let directory = state.join(DIRECTORY);
         fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
         let mut kept = Vec::new();
@@ -75,24 +80,36 @@ impl Versions {
             }
         }
         kept.sort_by_key(|(version, _)| version.number);
-        let active = match fs::read_to_string(directory.join(ACTIVE)) {
-            Ok(text) => text.trim().parse().unwrap_or(u32::MAX),
-            Err(_) => 0,
-        };
-        let mut it = Self { directory: Some(directory), kept, active };
-        if it.active != 0 && it.find(it.active).is_none() {
-            tracing::error!("the weights that ran last can't be used, so those that ship do");
-            it.active = 0;
+        let text = fs::read_to_string(directory.join(ACTIVE)).unwrap_or_default();
+        let mut it = Self { directory: Some(directory), kept, active: [0; 3] };
+        for (model, number) in text.lines().filter_map(|line| line.split_once(' ')) {
+            let core = CoreKind::of(model);
+            match core
+                .zip(number.parse().ok())
+                .filter(|(core, number)| *number == 0 || it.has(*core, *number))
+            {
+                Some((core, number)) => it.active[core as usize] = number,
+                None => {
+                    tracing::error!("the {model} weights that ran last can't be used, so those that ship do")
+                }
+            }
         }
         Ok(it)
     }
 
-    /// The version that runs, and its network.
-    pub fn active(&self) -> (u32, Arc<Network<f32>>) {
-        match self.find(self.active) {
+    /// The version of a kind that runs, and its network.
+    pub fn active(&self, core: CoreKind) -> (u32, Arc<Network<f32>>) {
+        match self.find(self.active[core as usize]) {
             Some((version, network)) => (version.number, Arc::clone(network)),
-            None => (0, shipped()),
+            None => (0, shipped_as(core)),
         }
+    }
+
+    /// The networks that run, one of each kind.
+    pub fn networks(&self) -> Networks {
+        let mut networks = Networks::shipped();
+        CoreKind::ALL.into_iter().for_each(|core| networks.set(self.active(core).1));
+        networks
     }
 
     /// Those that were trained here, oldest first.
@@ -105,7 +122,8 @@ impl Versions {
         self.kept.last().map_or(1, |(version, _)| version.number + 1)
     }
 
-    /// Keeps a new version and makes it the active one. `number`, `parent`, `weights` and `code` are filled in here.
+    /// Keeps a new version and makes it the active one of its kind. `number`, `model`, `parent`, `weights` and `code` are
+    /// filled in here.
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
@@ -113,17 +131,22 @@ impl Versions {
         let bytes = network.save();
         let number = self.next_number();
         let weights = format!("{:016x}", hash(&bytes));
-        let version = Version { number, parent: self.active, weights, code: code().into(), ..version };
+        let core = network.settings().core;
+        let parent = self.active[core as usize];
+        let (model, code) = (core.name().into(), code(core).into());
+        let version = Version { number, model, parent, weights, code, ..version };
+        let active = self.with(core, number);
         if let Some(directory) = &self.directory {
             write(&directory.join(format!("{number}.safetensors")), &bytes)?;
             let sidecar = serde_json::to_vec_pretty(&version).context("a version is plain data")?;
             write(&directory.join(format!("{number}.json")), &sidecar)?;
-            write(&directory.join(ACTIVE), number.to_string().as_bytes())?;
+            write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
         self.kept.push((version, network));
-        self.active = number;
-        while self.kept.len() > KEPT {
-            let (gone, _) = self.kept.remove(0);
+        self.active = active;
+        while self.kept().filter(|it| it.model == core.name()).count() > KEPT {
+            let oldest = self.kept().position(|it| it.model == core.name()).expect("there are some");
+            let (gone, _) = self.kept.remove(oldest);
             for end in ["json", "safetensors"] {
                 if let Some(directory) = &self.directory
                     && let Err(error) = fs::remove_file(directory.join(format!("{}.{end}", gone.number)))
@@ -135,24 +158,45 @@ impl Versions {
         Ok(number)
     }
 
-    /// Goes back to the version that the active one was trained from, or to what ships where that is no longer kept;
+    /// Goes back to the version that the active one of this kind was trained from, or to what ships where that is no longer kept;
     /// returns its number, `None` where what ships runs already.
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn roll_back(&mut self) -> anyhow::Result<Option<u32>> {
-        let Some((version, _)) = self.find(self.active) else { return Ok(None) };
+    pub fn roll_back(&mut self, core: CoreKind) -> anyhow::Result<Option<u32>> {
+        let Some((version, _)) = self.find(self.active[core as usize]) else { return Ok(None) };
         let to = if self.find(version.parent).is_some() { version.parent } else { 0 };
+        let active = self.with(core, to);
         if let Some(directory) = &self.directory {
-            write(&directory.join(ACTIVE), to.to_string().as_bytes())?;
+            write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
-        self.active = to;
+        self.active = active;
         Ok(Some(to))
+    }
+
+    /// The active ones, this one among them.
+    fn with(&self, core: CoreKind, number: u32) -> [u32; 3] {
+        let mut active = self.active;
+        active[core as usize] = number;
+        active
+    }
+
+    fn has(&self, core: CoreKind, number: u32) -> bool {
+        self.find(number).is_some_and(|(_, network)| network.settings().core == core)
     }
 
     fn find(&self, number: u32) -> Option<&(Version, Arc<Network<f32>>)> {
         self.kept.iter().find(|(version, _)| version.number == number)
     }
+}
+
+/// What [`ACTIVE`] says.
+fn lines(active: [u32; 3]) -> String {
+    CoreKind::ALL
+        .into_iter()
+        .zip(active)
+        .map(|(core, number)| format!("{} {number}\n", core.name()))
+        .collect()
 }
 
 fn read(sidecar: &Path) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
@@ -165,8 +209,9 @@ fn read(sidecar: &Path) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
     if format!("{:016x}", hash(&bytes)) != version.weights {
         bail!("the weights are not those that the JSON file speaks of");
     }
-    ensure!(version.code == code(), "they belong to another build, whose features or training differ");
-    let network = Network::load(NetworkSettings::of(CoreKind::Gru), &bytes)?;
+    let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
+    ensure!(version.code == code(core), "they belong to another build, whose features or training differ");
+    let network = Network::load(NetworkSettings::of(core), &bytes)?;
     Ok((version, Arc::new(network)))
 }
 
@@ -187,8 +232,14 @@ mod tests {
 
     use super::*;
 
+    const GRU: CoreKind = CoreKind::Gru;
+
     fn other(factor: f32) -> Arc<Network<f32>> {
-        let mut network = (*shipped()).clone();
+        other_as(GRU, factor)
+    }
+
+    fn other_as(core: CoreKind, factor: f32) -> Arc<Network<f32>> {
+        let mut network = (*shipped_as(core)).clone();
         network.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|it| *it *= factor));
         Arc::new(network)
     }
@@ -196,6 +247,7 @@ mod tests {
     fn blank() -> Version {
         Version {
             number: 0,
+            model: String::new(),
             parent: 0,
             weights: String::new(),
             code: String::new(),
@@ -228,24 +280,56 @@ mod tests {
         let directory = Directory::new("versions");
         let open = || Versions::open(Some(&directory.0)).unwrap();
         let mut versions = open();
-        assert_eq!((versions.active().0, versions.roll_back().unwrap()), (0, None), "what ships runs");
+        assert_eq!((versions.active(GRU).0, versions.roll_back(GRU).unwrap()), (0, None), "what ships runs");
         assert_eq!(versions.add(other(0.9), blank()).unwrap(), 1);
         assert_eq!(versions.add(other(0.8), blank()).unwrap(), 2);
         let mut versions = open();
-        assert_eq!(versions.active(), (2, other(0.8)));
+        assert_eq!(versions.active(GRU), (2, other(0.8)));
         assert_eq!(versions.kept().map(|it| it.parent).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(versions.roll_back().unwrap(), Some(1));
+        assert_eq!(versions.roll_back(GRU).unwrap(), Some(1));
         let mut versions = open();
-        assert_eq!(versions.active(), (1, other(0.9)), "also after a restart");
+        assert_eq!(versions.active(GRU), (1, other(0.9)), "also after a restart");
         assert_eq!(versions.add(other(0.7), blank()).unwrap(), 3, "a number is not used twice");
-        assert_eq!(versions.roll_back().unwrap(), Some(1), "version 3 came from 1, not from 2");
-        assert_eq!(versions.roll_back().unwrap(), Some(0));
-        assert_eq!(open().active().1, shipped());
+        assert_eq!(versions.roll_back(GRU).unwrap(), Some(1), "version 3 came from 1, not from 2");
+        assert_eq!(versions.roll_back(GRU).unwrap(), Some(0));
+        assert_eq!(open().active(GRU).1, shipped_as(GRU));
         for n in 0..6 {
             versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
         }
         let numbers: Vec<u32> = open().kept().map(|it| it.number).collect();
         assert_eq!(numbers, [5, 6, 7, 8, 9], "the newest are kept");
+    }
+
+    #[test]
+    fn each_kind_has_its_own_versions_and_way_back() {
+        let directory = Directory::new("kinds");
+        let open = || Versions::open(Some(&directory.0)).unwrap();
+        let mut versions = open();
+        assert_eq!(versions.add(other(0.9), blank()).unwrap(), 1);
+        assert_eq!(
+            versions.add(other_as(CoreKind::Cnn, 0.9), blank()).unwrap(),
+            2,
+            "numbers are over all kinds"
+        );
+        let running = |versions: &Versions| CoreKind::ALL.map(|core| versions.active(core).0);
+        let mut versions = open();
+        assert_eq!(running(&versions), [1, 0, 2]);
+        assert_eq!(versions.networks().of(CoreKind::Cnn), &other_as(CoreKind::Cnn, 0.9));
+        assert_eq!(versions.networks().of(CoreKind::Lstm), &shipped_as(CoreKind::Lstm));
+        assert_eq!(
+            versions.kept().map(|it| (it.model.as_str(), it.parent)).collect::<Vec<_>>(),
+            [("gru", 0), ("cnn", 0)]
+        );
+        for n in 0..KEPT {
+            versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
+        }
+        assert!(versions.kept().any(|it| it.number == 2), "the gru's nights do not push the cnn's out");
+        assert_eq!(versions.roll_back(CoreKind::Cnn).unwrap(), Some(0));
+        assert_eq!(versions.roll_back(CoreKind::Lstm).unwrap(), None);
+        assert_eq!(running(&open()), [7, 0, 0]);
+        // A file that names another kind's version runs what ships.
+        fs::write(directory.0.join(DIRECTORY).join(ACTIVE), "lstm 7\ngru 6\n").unwrap();
+        assert_eq!(running(&open()), [6, 0, 0]);
     }
 
     #[test]
@@ -260,13 +344,13 @@ mod tests {
         let last = broken.len() - 1;
         broken[last] ^= 1;
         fs::write(files.join("2.safetensors"), &broken).unwrap();
-        assert_eq!((open().active().0, open().kept().count()), (0, 1));
+        assert_eq!((open().active(GRU).0, open().kept().count()), (0, 1));
         fs::write(files.join("2.safetensors"), &weights).unwrap();
-        assert_eq!(open().active().0, 2);
+        assert_eq!(open().active(GRU).0, 2);
         let sidecar = fs::read_to_string(files.join("2.json")).unwrap();
-        fs::write(files.join("2.json"), sidecar.replace(code(), "0123456789abcdef")).unwrap();
-        assert_eq!(open().active().0, 0);
+        fs::write(files.join("2.json"), sidecar.replace(code(GRU), "0123456789abcdef")).unwrap();
+        assert_eq!(open().active(GRU).0, 0);
         fs::write(files.join("2.json"), "{").unwrap();
-        assert_eq!((open().active().0, open().kept().count()), (0, 1));
+        assert_eq!((open().active(GRU).0, open().kept().count()), (0, 1));
     }
 }

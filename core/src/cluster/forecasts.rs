@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prescale_models::anomaly::{Filter, Reason};
-use prescale_models::neural::Network;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
+use prescale_models::neural::{Network, Networks};
 use prescale_models::{Bin, Choice, Ensemble, Forecast, Grid, Level, Target, Unreadable};
 
 use super::state::{SavedEnsemble, SavedForecasts};
@@ -20,7 +20,7 @@ const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
 /// Those whose maxima are forecast too: of a single bin it is the bin itself.
 const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
 
-/// What the heads' network is trained to forecast of minutes, both a bin and the maximum: the targets are an input of it, so
+/// What the heads' networks are trained to forecast of minutes, both a bin and the maximum: the targets are an input of it, so
 /// that those between are known to it too.
 const LEARNED_STEPS: [u32; 3] = [5, 15, 60];
 
@@ -38,8 +38,8 @@ const RETRAIN_BINS: i64 = 2 * 1440;
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
     choice: Choice,
-    /// The heads'.
-    network: Arc<Network<f32>>,
+    /// That of the choice's head is among them.
+    networks: Networks,
     fast: Side,
     slow: Side,
     /// Judges the minutes, whose ensemble remembers days. That of tens of seconds sees every bin as it was measured, so that
@@ -71,7 +71,7 @@ impl Chance {
 }
 
 impl Side {
-    fn new(resolution: Resolution, choice: &Choice, network: &Arc<Network<f32>>) -> Self {
+    fn new(resolution: Resolution, choice: &Choice, networks: &Networks) -> Self {
         let grid = Grid { step_seconds: resolution.step_seconds() };
         let max_over =
             |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
@@ -82,7 +82,7 @@ impl Side {
             }
             _ => max_over(&FAST_STEPS),
         };
-        let ensemble = Ensemble::chosen(grid, &targets, choice, Arc::clone(network));
+        let ensemble = Ensemble::chosen(grid, &targets, choice, networks);
         Self { resolution, ensemble, seen: None }
     }
 
@@ -125,17 +125,17 @@ impl Side {
 }
 
 impl Forecasts {
-    /// New ones of these models, this network as their heads'.
-    pub(super) fn new(choice: &Choice, network: &Arc<Network<f32>>) -> Self {
-        let side = |resolution| Side::new(resolution, choice, network);
+    /// New ones of these models, whose head runs with the network of its kind.
+    pub(super) fn new(choice: &Choice, networks: &Networks) -> Self {
+        let side = |resolution| Side::new(resolution, choice, networks);
         let (fast, slow) = (side(Resolution::TenSeconds), side(Resolution::Minute));
         let filter = Filter::new(slow.ensemble.grid());
-        Self { choice: choice.clone(), network: Arc::clone(network), fast, slow, filter }
+        Self { choice: choice.clone(), networks: networks.clone(), fast, slow, filter }
     }
 
-    /// Gives the heads another network.
+    /// Gives heads of its kind another network.
     pub(super) fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        self.network = Arc::clone(network);
+        self.networks.set(Arc::clone(network));
         self.fast.ensemble.set_network(network);
         self.slow.ensemble.set_network(network);
     }
@@ -151,20 +151,20 @@ impl Forecasts {
     pub(super) fn restored(
         saved: &SavedForecasts,
         choice: &Choice,
-        network: &Arc<Network<f32>>,
+        networks: &Networks,
     ) -> Result<Self, Unreadable> {
-        let Self { choice, network, fast, slow, filter } = Self::new(choice, network);
+        let Self { choice, networks, fast, slow, filter } = Self::new(choice, networks);
         let restore = |side: Side, saved: &SavedEnsemble| {
             Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
         };
         let [saved_fast, saved_slow] = &saved.ensembles;
         let (fast, slow) = (restore(fast, saved_fast)?, restore(slow, saved_slow)?);
-        Ok(Self { choice, network, fast, slow, filter: filter.restored(&saved.filter)? })
+        Ok(Self { choice, networks, fast, slow, filter: filter.restored(&saved.filter)? })
     }
 
     /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
-    pub(super) fn retrained(series: &Series, choice: &Choice, network: &Arc<Network<f32>>) -> Self {
-        let mut it = Self::new(choice, network);
+    pub(super) fn retrained(series: &Series, choice: &Choice, networks: &Networks) -> Self {
+        let mut it = Self::new(choice, networks);
         for side in [&mut it.fast, &mut it.slow] {
             let newest = series.points(side.resolution).last().map(|point| point.index);
             side.seen = newest.map(|newest| newest.saturating_sub(RETRAIN_BINS));
@@ -205,7 +205,7 @@ impl Forecasts {
     /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
     /// to it: bins between its points would be free of noise, and teach a certainty that there is none.
     pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
-        *self = Self::new(&self.choice, &self.network);
+        *self = Self::new(&self.choice, &self.networks);
         let spacing = typical_spacing(history);
         let before = |resolution: Resolution| -> Vec<Point> {
             let step = i64::from(resolution.step_seconds());
@@ -268,7 +268,7 @@ fn bin(point: &Point) -> Bin {
     Bin { index: point.index, value: point.load.map(RequestsPerSecond::get), censored: point.censored }
 }
 
-/// What a retraining of the heads' network on all these workloads is about, as of `now`.
+/// What a retraining of a head's network on all these workloads is about, as of `now`.
 pub(super) fn retraining(now: Now, workloads: usize, seed: u64) -> RetrainingSettings {
     let step_seconds = Resolution::Minute.step_seconds();
     let at = LEARNED_STEPS.map(|steps| Target::At { steps });

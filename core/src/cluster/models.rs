@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use prescale_models::catalogue::{Card, catalogue};
-use prescale_models::choice::HEAD;
-use prescale_models::neural::Network;
+use prescale_models::catalogue::{Card, Part, catalogue};
+use prescale_models::neural::Networks;
 use prescale_models::{Choice, Ensemble, Grid, Level};
 
 use super::forecasts::Forecasts;
@@ -37,7 +36,7 @@ pub(super) fn models<'a>(
     now: Now,
     workloads: impl Iterator<Item = &'a Forecasts>,
     choices: &Choices,
-    network: &Network<f32>,
+    networks: &Networks,
 ) -> Models {
     let mut all = All::new();
     for forecasts in workloads {
@@ -50,16 +49,19 @@ pub(super) fn models<'a>(
     let model = |card: Card| {
         let runs = |step_seconds| {
             let grid = Grid { step_seconds };
-            choices.all().any(|choice| match card.expert {
-                Some(kind) => choice.experts(grid).iter().any(|(chosen, _)| *chosen == kind),
-                None => choice.head(grid),
+            choices.all().any(|choice| match card.part {
+                Part::Expert(kind) => choice.experts(grid).iter().any(|(chosen, _)| *chosen == kind),
+                Part::Head(core) => choice.head(grid) == Some(core),
             })
         };
-        // The head's network may have been trained since.
-        let weights = card.expert.map_or_else(|| Some(network.checksum()), |_| card.weights);
+        let (kind, weights) = match card.part {
+            Part::Expert(_) => ("expert", card.weights),
+            // It may have been trained since.
+            Part::Head(core) => ("head", Some(networks.of(core).checksum())),
+        };
         Model {
             name: card.name,
-            kind: if card.expert.is_some() { "expert" } else { "head" },
+            kind,
             what: card.what,
             source: card.source,
             awake_after: card.awake_after,
@@ -98,7 +100,7 @@ fn look_at(ensemble: &Ensemble, all: &mut All) {
         *seen.largest.get_or_insert(0) += usize::from(largest == Some(name));
     }
     if let Some(head) = ensemble.head() {
-        let seen = all.entry((HEAD, step)).or_default();
+        let seen = all.entry((head.core.name(), step)).or_default();
         seen.add(head.awake, scores.iter().filter_map(|it| it.loss_ratio_with_head));
         *seen.admitted.get_or_insert(0) += usize::from(head.admitted);
         *seen.demoted.get_or_insert(0) += usize::from(head.demoted);
@@ -138,8 +140,6 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use prescale_models::neural::shipped;
-
     use super::*;
     use crate::time::{Mono, Wall};
     use crate::units::RequestsPerSecond;
@@ -154,7 +154,7 @@ mod tests {
                 (Wall(at * 1000), RequestsPerSecond::new(load(minute)).unwrap())
             })
             .collect();
-        let mut forecasts = Forecasts::new(choice, &shipped());
+        let mut forecasts = Forecasts::new(choice, &Networks::shipped());
         forecasts.replay(&history, &crate::series::Series::new());
         forecasts
     }
@@ -170,7 +170,7 @@ mod tests {
         let wave = |minute: i64| 100.0 + 50.0 * libm::sin(minute as f64 / 1440.0 * std::f64::consts::TAU);
         let jumps = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let all = [with_history(&choice, wave), with_history(&choice, jumps), with_history(&choice, |_| 0.0)];
-        let models = models(NOW, all.iter(), &choice.clone().into(), &shipped());
+        let models = models(NOW, all.iter(), &choice.clone().into(), &Networks::shipped());
 
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, choice.names().collect::<Vec<_>>());
@@ -204,17 +204,28 @@ mod tests {
         let few = Choice::of(["tuned_smoothing", "holt_winters"]).unwrap();
         let noise = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let forecasts = with_history(&few, noise);
-        let models = models(NOW, [&forecasts].into_iter(), &few.clone().into(), &shipped());
+        let models = models(NOW, [&forecasts].into_iter(), &few.clone().into(), &Networks::shipped());
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, ["tuned_smoothing", "holt_winters"]);
         assert!(forecasts.ensembles().iter().all(|it| it.head().is_none()));
         let saved = forecasts.save();
-        assert!(Forecasts::restored(&saved, &few, &shipped()).is_ok());
+        assert!(Forecasts::restored(&saved, &few, &Networks::shipped()).is_ok());
         assert!(
-            Forecasts::restored(&saved, &Choice::default(), &shipped()).is_err(),
+            Forecasts::restored(&saved, &Choice::default(), &Networks::shipped()).is_err(),
             "state of another choice"
         );
         let default = with_history(&Choice::default(), noise).save();
-        assert!(Forecasts::restored(&default, &few, &shipped()).is_err(), "and the other way round");
+        assert!(
+            Forecasts::restored(&default, &few, &Networks::shipped()).is_err(),
+            "and the other way round"
+        );
+        let experts = || Choice::default().names().filter(|name| *name != "gru").collect::<Vec<_>>();
+        for other in ["lstm", "cnn"] {
+            let headed = Choice::of(experts().into_iter().chain([other])).unwrap();
+            let read = |saved, choice: &Choice| Forecasts::restored(saved, choice, &Networks::shipped());
+            assert!(read(&default, &headed).is_err(), "the state of a gru, by {other}");
+            let saved = with_history(&headed, noise).save();
+            assert!(read(&saved, &Choice::default()).is_err() && read(&saved, &headed).is_ok(), "{other}");
+        }
     }
 }

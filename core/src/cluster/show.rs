@@ -203,6 +203,7 @@ impl Tracked {
                 weight: shares[prescale_models::Level::P50 as usize],
             });
             Some(view::Head {
+                model: state.core.name(),
                 bin_seconds,
                 admitted: state.admitted,
                 demoted: state.demoted,

@@ -217,11 +217,11 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (models, network) = (settings.models.of(id), &settings.network);
-        let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, network) {
+        let (models, networks) = (settings.models.of(id), &settings.networks);
+        let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, networks) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {
-                (Forecasts::retrained(&new.series, models, network), Restored::Retrained)
+                (Forecasts::retrained(&new.series, models, networks), Restored::Retrained)
             }
             Err(prescale_models::Unreadable::Broken) => return Err(Unreadable::Broken),
         };

@@ -3,7 +3,7 @@
 use crate::nn::{Gru, GruTape, Lstm, LstmTape, Parameters, Random, Real, Tcn, TcnTape, Visit, VisitMut};
 
 /// Which kind of network reads the series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CoreKind {
     /// Gated recurrent units.
     Gru,
@@ -16,6 +16,11 @@ pub enum CoreKind {
 impl CoreKind {
     /// All.
     pub const ALL: [Self; 3] = [Self::Gru, Self::Lstm, Self::Cnn];
+
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|core| core.name() == name)
+    }
 
     /// Its name on the command line and in files.
     pub fn name(self) -> &'static str {

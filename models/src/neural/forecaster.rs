@@ -23,22 +23,48 @@ pub fn shipped() -> Arc<Network<f32>> {
 /// says on what.
 pub fn shipped_as(core: CoreKind) -> Arc<Network<f32>> {
     static SHIPPED: [OnceLock<Arc<Network<f32>>>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let (number, bytes): (usize, &[u8]) = match core {
-        CoreKind::Gru => (0, include_bytes!("../../weights/gru.safetensors")),
-        CoreKind::Lstm => (1, include_bytes!("../../weights/lstm.safetensors")),
-        CoreKind::Cnn => (2, include_bytes!("../../weights/cnn.safetensors")),
+    let bytes: &[u8] = match core {
+        CoreKind::Gru => include_bytes!("../../weights/gru.safetensors"),
+        CoreKind::Lstm => include_bytes!("../../weights/lstm.safetensors"),
+        CoreKind::Cnn => include_bytes!("../../weights/cnn.safetensors"),
     };
-    let network = SHIPPED[number].get_or_init(|| {
+    let network = SHIPPED[core as usize].get_or_init(|| {
         let network = Network::load(NetworkSettings::of(core), bytes);
         Arc::new(network.expect("a test reads the shipped weights"))
     });
     Arc::clone(network)
 }
 
-/// The fingerprint of the features and the training that the shipped GRU's weights belong to, which is this code's
+/// The networks that heads run with, one of each kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Networks([Arc<Network<f32>>; 3]);
+
+impl Networks {
+    /// Those that ship.
+    pub fn shipped() -> Self {
+        Self(CoreKind::ALL.map(shipped_as))
+    }
+
+    /// The one of this kind.
+    pub fn of(&self, core: CoreKind) -> &Arc<Network<f32>> {
+        &self.0[core as usize]
+    }
+
+    /// Takes another one in the place of that of its kind.
+    pub fn set(&mut self, network: Arc<Network<f32>>) {
+        let core = network.settings().core;
+        self.0[core as usize] = network;
+    }
+}
+
+/// The fingerprint of the features and the training that the shipped weights of this kind belong to, which is this code's
 /// ([`fingerprint`](super::training::fingerprint), without the seconds that it takes): a test compares them.
-pub fn code() -> &'static str {
-    let sidecar = include_str!("../../weights/gru.json");
+pub fn code(core: CoreKind) -> &'static str {
+    let sidecar = match core {
+        CoreKind::Gru => include_str!("../../weights/gru.json"),
+        CoreKind::Lstm => include_str!("../../weights/lstm.json"),
+        CoreKind::Cnn => include_str!("../../weights/cnn.json"),
+    };
     let (_, rest) = sidecar.split_once("\"code\": \"").expect("a test reads it");
     rest.split_once('"').expect("a test reads it").0
 }
@@ -165,6 +191,11 @@ impl Neural {
     /// The grid.
     pub fn grid(&self) -> Grid {
         self.grid
+    }
+
+    /// What reads the series.
+    pub fn core(&self) -> CoreKind {
+        self.network.settings().core
     }
 
     /// Bytes on the heap of this workload alone; the network is shared.

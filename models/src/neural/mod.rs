@@ -25,7 +25,7 @@ mod testing;
 pub mod training;
 
 pub use self::core::CoreKind;
-pub use forecaster::{Neural, code, shipped, shipped_as};
+pub use forecaster::{Networks, Neural, code, shipped, shipped_as};
 pub use frame::{FEATURES, Frame, INPUTS, View};
 pub(crate) use levels::{Level, Profile};
 pub use network::{Network, NetworkSettings};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::expert::{Bin, VALUE_LIMIT};
-use crate::forecast::{Forecast, Grid, LEVELS, Quantiles, Target};
+use crate::forecast::{Forecast, Forecaster, Grid, LEVELS, Quantiles, Target};
 use crate::scale::LocalScale;
 use crate::tracking::Tracker;
 use crate::window::{Outcome, Window};
@@ -49,10 +49,10 @@ impl Pooled {
             current: None,
         }
     }
+}
 
-    /// Takes the next bin: settles the forecasts that it makes due, then forecasts anew. A bin that is not later than
-    /// all before is ignored.
-    pub fn observe(&mut self, bin: Bin) {
+impl Forecaster for Pooled {
+    fn observe(&mut self, bin: Bin) {
         let bin = bin.sane();
         if self.window.newest().is_some_and(|newest| bin.index <= newest) {
             return;
@@ -83,13 +83,11 @@ impl Pooled {
         }
     }
 
-    /// The forecast from the newest bin; `None` until a first value was observed.
-    pub fn forecast(&self) -> Option<&Forecast> {
+    fn forecast(&self) -> Option<&Forecast> {
         self.current.as_ref()
     }
 
-    /// Bytes that this workload holds; the network is shared.
-    pub fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         let pending: usize = self.tracks.iter().map(|t| std::mem::size_of_val(&*t.pending)).sum();
         size_of::<Self>() + self.neural.heap_bytes() + self.window.heap_bytes() + pending
     }

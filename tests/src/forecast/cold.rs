@@ -53,7 +53,7 @@ pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<Option<[f
 #[cfg(test)]
 mod tests {
     use prescale_models::ModelKind;
-    use prescale_models::neural::shipped;
+    use prescale_models::neural::{CoreKind, shipped};
 
     use super::*;
 
@@ -64,10 +64,11 @@ mod tests {
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 60, counts };
         let fitted = Fitted { network: shipped(), trees: None };
         let of = |choice| score(&trace, choice, &fitted).unwrap().unwrap();
-        let (cluster, smoothing) = (of(Choice::Cluster), of(Choice::Single(ModelKind::TunedSmoothing)));
+        let (cluster, smoothing) =
+            (of(Choice::Cluster(CoreKind::Gru)), of(Choice::Single(ModelKind::TunedSmoothing)));
         assert_eq!(cluster[0], smoothing[0]);
         assert!(cluster[1] < 0.5 * smoothing[1], "{cluster:?} {smoothing:?}");
         let short = Trace { counts: vec![1.0; 400], ..trace };
-        assert_eq!(score(&short, Choice::Cluster, &fitted).unwrap(), None);
+        assert_eq!(score(&short, Choice::Cluster(CoreKind::Gru), &fitted).unwrap(), None);
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use prescale_models::anomaly::Filter;
 use prescale_models::neural::{CoreKind, Network, Pooled};
 use prescale_models::trees::{Booster, PooledTrees};
-use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Quantiles, Target};
+use prescale_models::{Bin, Ensemble, Forecaster, Grid, LEVELS, ModelKind, Quantiles, Target};
 
 use super::protocol::Protocol;
 use super::trace::Trace;
@@ -17,8 +17,10 @@ use super::trace::Trace;
 pub enum Choice {
     /// The ensemble of the agents: the same experts, no head.
     Node,
-    /// The ensemble of the aggregator: experts and head.
-    Cluster,
+    /// The ensemble of the aggregator: experts and head, by default a GRU.
+    Cluster(CoreKind),
+    /// The same without its head.
+    Headless,
     /// One expert, with its residual quantiles and online quantile tracking.
     Single(ModelKind),
     /// A pooled network with its own quantiles and online quantile tracking.
@@ -35,40 +37,13 @@ pub struct Fitted {
     pub trees: Option<Arc<Booster>>,
 }
 
-/// A model as the runner drives it.
-pub(super) enum Model {
-    Ensemble(Box<Ensemble>),
-    Pooled(Box<Pooled>),
-}
-
-impl Model {
-    pub(super) fn observe(&mut self, bin: Bin) {
-        match self {
-            Self::Ensemble(model) => model.observe(bin),
-            Self::Pooled(model) => model.observe(bin),
-        }
-    }
-
-    pub(super) fn forecast(&self) -> Option<&Forecast> {
-        match self {
-            Self::Ensemble(model) => model.forecast(),
-            Self::Pooled(model) => model.forecast(),
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Ensemble(model) => model.memory_bytes(),
-            Self::Pooled(model) => model.memory_bytes(),
-        }
-    }
-}
-
 impl Choice {
     /// Every choice.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Node, Self::Cluster, Self::Trees]
+        CoreKind::ALL
+            .map(Self::Cluster)
             .into_iter()
+            .chain([Self::Headless, Self::Node, Self::Trees])
             .chain(CoreKind::ALL.map(Self::Pooled))
             .chain(ModelKind::ALL.map(Self::Single))
     }
@@ -77,7 +52,10 @@ impl Choice {
     pub fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
-            Self::Cluster => "cluster",
+            Self::Cluster(CoreKind::Gru) => "cluster",
+            Self::Cluster(CoreKind::Lstm) => "cluster_lstm",
+            Self::Cluster(CoreKind::Cnn) => "cluster_cnn",
+            Self::Headless => "headless",
             Self::Single(kind) => kind.name(),
             Self::Pooled(core) => core.name(),
             Self::Trees => ModelKind::Trees.name(),
@@ -86,23 +64,36 @@ impl Choice {
 
     /// What reads the series in the network that it runs; that of the head where it runs none.
     pub fn core(self) -> CoreKind {
-        if let Self::Pooled(core) = self { core } else { CoreKind::Gru }
+        match self {
+            Self::Cluster(core) | Self::Pooled(core) => core,
+            _ => CoreKind::Gru,
+        }
     }
 
-    pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Result<Model> {
-        Ok(Model::Ensemble(Box::new(match self {
+    /// Whether the aggregator runs it over its minutes, from which it keeps what they must not learn.
+    fn filtered(self) -> bool {
+        matches!(self, Self::Cluster(_) | Self::Headless)
+    }
+
+    pub(super) fn build(
+        self,
+        grid: Grid,
+        targets: &[Target],
+        fitted: &Fitted,
+    ) -> Result<Box<dyn Forecaster>> {
+        let network = Arc::clone(&fitted.network);
+        Ok(Box::new(match self {
             Self::Node => Ensemble::node(grid, targets),
-            Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(&fitted.network)),
+            Self::Cluster(_) => Ensemble::cluster_with(grid, targets, network),
+            Self::Headless => Ensemble::headless(grid, targets),
             Self::Single(kind) => Ensemble::single(grid, targets, kind),
-            Self::Pooled(_) => {
-                return Ok(Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets))));
-            }
+            Self::Pooled(_) => return Ok(Box::new(Pooled::new(network, grid, targets))),
             Self::Trees => {
                 let model = fitted.trees.as_ref().context("trees are fitted before they run")?;
                 let trees = PooledTrees::new(Arc::clone(model), grid, targets);
                 Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
             }
-        })))
+        }))
     }
 }
 
@@ -148,8 +139,7 @@ pub fn run(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<(Vec<Row>, 
     let seconds = f64::from(trace.step_seconds);
     // Files hold counts per bin, models work on requests/s.
     let rate = |i: usize| trace.counts[i] / seconds;
-    // The aggregator keeps from its minutes what they must not learn.
-    let mut filter = (choice == Choice::Cluster && grid.step_seconds >= 60).then(|| Filter::new(grid));
+    let mut filter = (choice.filtered() && grid.step_seconds >= 60).then(|| Filter::new(grid));
     let mut shown = |i: usize| {
         let bin = Bin::new(trace.index(i), rate(i));
         let Some(filter) = &mut filter else { return bin };

@@ -82,8 +82,9 @@ fn forecast(
         (Wall((START + step * i as i64) * 1000), RequestsPerSecond::new(*mean).unwrap())
     };
     let history: Vec<_> = history.iter().enumerate().map(bin).collect();
-    let (choice, network) = (prescale_models::Choice::default(), prescale_models::neural::shipped());
-    let (mut forecasts, mut series) = (Forecasts::new(&choice, &network), Series::new());
+    let (choice, networks) =
+        (prescale_models::Choice::default(), prescale_models::neural::Networks::shipped());
+    let (mut forecasts, mut series) = (Forecasts::new(&choice, &networks), Series::new());
     forecasts.replay(&history, &series);
     let mut uppers: Vec<(f64, [Vec<Option<Upper>>; 5])> =
         horizons.iter().map(|h| (*h, std::array::from_fn(|_| Vec::new()))).collect();
