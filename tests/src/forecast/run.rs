@@ -146,15 +146,13 @@ pub fn run(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<(Vec<Row>, 
     let grid = Grid { step_seconds: trace.step_seconds };
     let mut model = choice.build(grid, &targets(trace, &protocol), fitted)?;
     let seconds = f64::from(trace.step_seconds);
-    // Files hold counts per bin, models work on requests/s.
-    let rate = |i: usize| trace.counts[i] / seconds;
     // The aggregator keeps from its minutes what they must not learn.
     let mut filter = (choice == Choice::Cluster && grid.step_seconds >= 60).then(|| Filter::new(grid));
     let mut shown = |i: usize| {
-        let bin = Bin::new(trace.index(i), rate(i));
+        // Files hold counts per bin, models work on requests/s.
+        let bin = Bin::new(trace.index(i), trace.rate(i));
         let Some(filter) = &mut filter else { return bin };
-        let past = |index: i64| usize::try_from(index - trace.index(0)).ok().map(rate);
-        filter.judge(bin, past);
+        filter.judge(bin, trace.known_at(i));
         filter.doubt().map_or(bin, |reason| reason.shown(bin))
     };
     let (mut observed, mut rows) = (0, Vec::new());
