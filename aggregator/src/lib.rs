@@ -6,6 +6,7 @@ pub mod control;
 pub mod errand;
 pub mod flags;
 pub mod history;
+pub mod holidays;
 pub mod ingest;
 pub mod metrics;
 pub mod page;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prescale_core::choices::Choices;
 use prescale_core::cluster::{Cluster, ClusterSettings};
+use prescale_models::Holidays;
 use prescale_shell::client::{Access, Client};
 use prescale_shell::clock::Clock;
 use prescale_shell::server::{self, bind, serve};
@@ -64,6 +66,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Some(account) => Some(review::Reviewer::new(account, flags.review_peers_of.as_deref()).await?),
         None => None,
     };
+    let holidays = match &flags.holidays {
+        Some(path) => holidays::read(path).with_context(|| format!("--holidays {}", path.display()))?,
+        None => Holidays::default(),
+    };
     let target = Arc::new(Target::new(&flags.target).await?);
     let dir = flags.state_dir.as_deref();
     let state = Arc::new(State::open(dir).with_context(|| match dir {
@@ -95,7 +101,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
-        models: Choices::new(flags.models_for, flags.models),
+        models: Choices::new(flags.models_for, flags.models).with_holidays(&holidays),
         network: weights.network(),
         ..ClusterSettings::default()
     });

@@ -1,12 +1,13 @@
 //! `POST /api/v1/predict`: a series in, quantiles out, by any of the models. What is asked is judged field by field, and
 //! computed on a thread of its own, one at a time: the control loop does not wait for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prescale_models::ensemble::MAX_STEPS;
 use prescale_models::expert::VALUE_LIMIT;
-use prescale_models::{Bin, Ensemble, Grid, LEVELS, ModelKind, Target};
+use prescale_models::{Bin, Ensemble, Grid, Holidays, LEVELS, ModelKind, Target};
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, text,
 };
@@ -57,6 +58,7 @@ struct Asked {
     values: Vec<Option<f64>>,
     targets: Vec<Target>,
     model: String,
+    holidays: Holidays,
 }
 
 #[derive(Debug)]
@@ -168,7 +170,7 @@ fn later(sentence: &str) -> Response {
 
 fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
     let mut ensemble = match ModelKind::ALL.into_iter().find(|kind| kind.name() == asked.model) {
-        Some(kind) => Ensemble::single(asked.grid, &asked.targets, kind),
+        Some(kind) => Ensemble::single_with(asked.grid, &asked.targets, kind, &asked.holidays),
         None if asked.model == "node" => Ensemble::node(asked.grid, &asked.targets),
         None => Ensemble::cluster(asked.grid, &asked.targets),
     };
@@ -229,9 +231,10 @@ fn judge(body: &[u8]) -> Result<Asked, String> {
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON object: {error}"))?;
     let mut take = |name: &str| fields.remove(name).filter(|value| !value.is_null());
     let (step, start) = (take("step_seconds"), take("start_unix_seconds"));
-    let (values, targets, model) = (take("values"), take("targets"), take("model"));
+    let (values, targets, model, holidays) =
+        (take("values"), take("targets"), take("model"), take("holidays"));
     if let Some(other) = fields.keys().next() {
-        let known = "step_seconds, start_unix_seconds, values, targets, model";
+        let known = "step_seconds, start_unix_seconds, values, targets, model, holidays";
         return Err(format!("{other:?}: no such field; there are {known}"));
     }
     let step_seconds = step
@@ -252,12 +255,14 @@ fn judge(body: &[u8]) -> Result<Asked, String> {
             format!("start_unix_seconds: {}; {multiple}, when the first bin began", said(start.as_ref()))
         })?;
     let grid = Grid { step_seconds };
+    let model = model_of(model)?;
     Ok(Asked {
         grid,
         first: grid.index_at(start_seconds),
         values: values_of(values)?,
         targets: targets.map_or_else(|| Ok(usual()), targets_of)?,
-        model: model_of(model)?,
+        holidays: holidays.map_or_else(|| Ok(Holidays::default()), |it| holidays_of(it, &model))?,
+        model,
     })
 }
 
@@ -326,6 +331,21 @@ fn targets_of(targets: Value) -> Result<Vec<Target>, String> {
     Ok(targets)
 }
 
+fn holidays_of(holidays: Value, model: &str) -> Result<Holidays, String> {
+    let mut readers = ModelKind::ALL.into_iter().filter(|kind| kind.reads_holidays()).map(ModelKind::name);
+    if !readers.clone().any(|name| name == model) {
+        let readers: Vec<_> = readers.by_ref().collect();
+        return Err(format!(
+            "holidays: {model} reads none; leave them out, or take {}",
+            readers.join(" or ")
+        ));
+    }
+    let wanted = "an object of names, each with an array of dates, as in {\"sale\":[\"2026-11-27\"]}";
+    let named: BTreeMap<String, Vec<String>> = serde_json::from_value(holidays.clone())
+        .map_err(|_| format!("holidays: {}; {wanted}", said(Some(&holidays))))?;
+    Holidays::of(named).map_err(|wrong| format!("holidays: {wrong}"))
+}
+
 fn model_of(model: Option<Value>) -> Result<String, String> {
     let Some(model) = model else { return Ok(ENSEMBLES[0].into()) };
     let names = || ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
@@ -348,7 +368,7 @@ mod tests {
         assert!(judge(format!("{{{good}}}").as_bytes()).is_ok());
         let long =
             format!(r#""step_seconds":60,"start_unix_seconds":0,"values":[{}1]"#, "1,".repeat(MAX_VALUES));
-        let cases: [(&str, &str); 20] = [
+        let cases: [(&str, &str); 23] = [
             ("", "step_seconds: missing; a divisor of 900"),
             (r#""step_seconds":7"#, "step_seconds: 7; a divisor of 900 from 10 to 900"),
             (r#""step_seconds":5"#, "step_seconds: 5; "),
@@ -377,6 +397,18 @@ mod tests {
             ),
             (&format!(r#"{good},"targets":[{{"by":1}}]"#), r#"targets[0]: {"by":1}; "#),
             (&format!(r#"{good},"model":"oracle""#), "model: \"oracle\"; one of cluster, node, last_value"),
+            (
+                &format!(r#"{good},"holidays":{{"sale":["2026-11-27"]}}"#),
+                "holidays: cluster reads none; leave them out, or take prophet or prophet_lstm",
+            ),
+            (
+                &format!(r#"{good},"model":"prophet","holidays":["2026-11-27"]"#),
+                r#"holidays: ["2026-11-27"]; an object of names"#,
+            ),
+            (
+                &format!(r#"{good},"model":"prophet","holidays":{{"sale":["2026-02-30"]}}"#),
+                r#"holidays: holiday "sale": "2026-02-30" is no date like"#,
+            ),
             (&format!(r#"{good},"horizon":5"#), "\"horizon\": no such field; there are step_seconds"),
         ];
         for (body, beginning) in cases {
@@ -390,6 +422,20 @@ mod tests {
     }
 
     #[test]
+    fn holidays_reach_the_model_that_reads_them() {
+        // Six days of quarter-hours, the fourth and the seventh days of sale: noon of the seventh.
+        let values: Vec<f64> = (0..6 * 96).map(|i| if i / 96 == 3 { 200.0 } else { 100.0 }).collect();
+        let noon = |holidays: &str| {
+            let bins = format!(r#""step_seconds":900,"start_unix_seconds":0,"values":{values:?}"#);
+            let body = format!(r#"{{{bins},"targets":[{{"at":48}}],"model":"prophet"{holidays}}}"#);
+            run(&judge(body.as_bytes()).expect("it is right"), || false).expect("in time").targets[0]
+                .quantiles[1]
+        };
+        let known = noon(r#","holidays":{"sale":["1970-01-04","1970-01-07"]}"#);
+        assert!(known > noon("") + 50.0, "{known}, {} without", noon(""));
+    }
+
+    #[test]
     fn every_model_forecasts_on_every_grid_that_is_taken() {
         let names = ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
         for (name, step) in names.flat_map(|name| [10, 36, 60, 900].map(|step| (name, step))) {
@@ -399,6 +445,7 @@ mod tests {
                 values: (0..200).map(|i| (i % 7 != 3).then_some(f64::from(i % 5))).collect(),
                 targets: vec![Target::At { steps: MAX_STEPS }, Target::MaxOver { steps: 2 }],
                 model: name.into(),
+                holidays: Holidays::default(),
             };
             let predicted = run(&asked, || false).expect(name);
             assert_eq!(predicted.origin_unix_seconds, 30_000_200 * i64::from(step));

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::expert::ModelKind;
 use crate::forecast::Grid;
+use crate::holidays::Holidays;
 
 /// The head's name among the models: the pooled GRU.
 pub const HEAD: &str = "gru";
@@ -19,6 +20,7 @@ pub struct Choice {
     /// In [`ModelKind::ALL`]'s order, so that the order in which they are named changes nothing.
     experts: Vec<ModelKind>,
     head: bool,
+    holidays: Holidays,
 }
 
 /// Why a list of names is no choice.
@@ -54,7 +56,7 @@ impl Default for Choice {
     fn default() -> Self {
         use ModelKind::{HoltWinters, HourlyHoltWinters, RlsAr, TunedSmoothing, WeeklyHoltWinters};
         let experts = vec![TunedSmoothing, HoltWinters, HourlyHoltWinters, WeeklyHoltWinters, RlsAr];
-        Self { experts, head: true }
+        Self { experts, head: true, holidays: Holidays::default() }
     }
 }
 
@@ -84,7 +86,22 @@ impl Choice {
             return Err(Unfit::NoSmoothing);
         }
         experts.sort_by_key(|kind| ModelKind::ALL.iter().position(|it| it == kind));
-        Ok(Self { experts, head })
+        Ok(Self { experts, head, holidays: Holidays::default() })
+    }
+
+    /// The same models, with these holidays.
+    pub fn with_holidays(self, holidays: Holidays) -> Self {
+        Self { holidays, ..self }
+    }
+
+    /// What holidays its models may know of.
+    pub fn holidays(&self) -> &Holidays {
+        &self.holidays
+    }
+
+    /// Whether any of its models knows of holidays.
+    pub fn reads_holidays(&self) -> bool {
+        self.experts.iter().any(|kind| kind.reads_holidays())
     }
 
     /// Their names, the head's last.

@@ -106,6 +106,11 @@ impl ModelKind {
     /// The name in metrics, files and the API.
     pub fn name(self) -> &'static str {
         match self {
+    /// Whether it knows of holidays.
+    pub fn reads_holidays(self) -> bool {
+        matches!(self, Self::Prophet | Self::ProphetLstm)
+    }
+
             Self::LastValue => "last_value",
             Self::LinearTwoMinutes => "linear_2m",
             Self::TunedSmoothing => "tuned_smoothing",

@@ -26,13 +26,15 @@ pub use statuscale::{Lines, StatuScale, Status};
 
 use crate::expert::{Expert, ModelKind};
 use crate::forecast::{Grid, Target};
+use crate::holidays::Holidays;
 use crate::hybrid::ProphetLstm;
 
-/// A new expert of this kind.
+/// A new expert of this kind, which knows these holidays if it [reads any](ModelKind::reads_holidays).
 ///
 /// # Panics
 /// If the kind needs more than the series: it is none of [`ModelKind::ALL`].
-pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert> {
+pub fn build(kind: ModelKind, grid: Grid, targets: &[Target], holidays: &Holidays) -> Box<dyn Expert> {
+    let prophet = || Prophet::with_holidays(grid, holidays.clone());
     match kind {
         ModelKind::LastValue => Box::new(LastValue::new(grid)),
         ModelKind::LinearTwoMinutes => Box::new(LinearTwoMinutes::new(grid)),
@@ -46,9 +48,9 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert>
         ModelKind::PhaseProfile => Box::new(PhaseProfile::new(grid)),
         ModelKind::RlsAr => Box::new(RlsAr::new(grid, targets)),
         ModelKind::Arima => Box::new(Arima::new(grid)),
-        ModelKind::Prophet => Box::new(Prophet::new(grid)),
+        ModelKind::Prophet => Box::new(prophet()),
         ModelKind::StatuScale => Box::new(StatuScale::new(grid)),
-        ModelKind::ProphetLstm => Box::new(ProphetLstm::new(grid)),
+        ModelKind::ProphetLstm => Box::new(ProphetLstm::around(prophet())),
         ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
     }
 }
