@@ -346,9 +346,14 @@ fn holidays_of(holidays: Value, model: &str) -> Result<Holidays, String> {
     Holidays::of(named).map_err(|wrong| format!("holidays: {wrong}"))
 }
 
+/// Those that need the series alone: of a series that is sent no node has a forecast.
+fn alone() -> impl Iterator<Item = ModelKind> {
+    ModelKind::ALL.into_iter().filter(|kind| *kind != ModelKind::NodeMerge)
+}
+
 fn model_of(model: Option<Value>) -> Result<String, String> {
     let Some(model) = model else { return Ok(ENSEMBLES[0].into()) };
-    let names = || ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
+    let names = || ENSEMBLES.into_iter().chain(alone().map(ModelKind::name));
     match model.as_str().filter(|name| names().any(|known| known == *name)) {
         Some(name) => Ok(name.into()),
         None => {
@@ -368,7 +373,7 @@ mod tests {
         assert!(judge(format!("{{{good}}}").as_bytes()).is_ok());
         let long =
             format!(r#""step_seconds":60,"start_unix_seconds":0,"values":[{}1]"#, "1,".repeat(MAX_VALUES));
-        let cases: [(&str, &str); 23] = [
+        let cases: [(&str, &str); 24] = [
             ("", "step_seconds: missing; a divisor of 900"),
             (r#""step_seconds":7"#, "step_seconds: 7; a divisor of 900 from 10 to 900"),
             (r#""step_seconds":5"#, "step_seconds: 5; "),
@@ -409,6 +414,7 @@ mod tests {
                 &format!(r#"{good},"model":"prophet","holidays":{{"sale":["2026-02-30"]}}"#),
                 r#"holidays: holiday "sale": "2026-02-30" is no date like"#,
             ),
+            (&format!(r#"{good},"model":"node_merge""#), "model: \"node_merge\"; one of cluster"),
             (&format!(r#"{good},"horizon":5"#), "\"horizon\": no such field; there are step_seconds"),
         ];
         for (body, beginning) in cases {
@@ -437,7 +443,7 @@ mod tests {
 
     #[test]
     fn every_model_forecasts_on_every_grid_that_is_taken() {
-        let names = ENSEMBLES.into_iter().chain(ModelKind::ALL.map(ModelKind::name));
+        let names = ENSEMBLES.into_iter().chain(alone().map(ModelKind::name));
         for (name, step) in names.flat_map(|name| [10, 36, 60, 900].map(|step| (name, step))) {
             let asked = Asked {
                 grid: Grid { step_seconds: step },

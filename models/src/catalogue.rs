@@ -79,6 +79,11 @@ fn expert(kind: ModelKind) -> Card {
             Some("Zhang, Neurocomputing 50, 2003"),
             "two days",
         ),
+        ModelKind::NodeMerge => (
+            "what the nodes expect of the next two minutes, merged",
+            None,
+            "an hour, while the nodes forecast; grids of seconds",
+        ),
         ModelKind::Trees => ("boosted trees fitted on the past of many workloads", None, "an hour"),
     };
     let weights = (kind == ModelKind::ProphetLstm).then(|| hybrid::shipped().checksum());

@@ -129,8 +129,13 @@ impl std::fmt::Display for Choice {
 
 /// Whether a model takes part on this grid where it is chosen.
 fn runs_on(kind: ModelKind, grid: Grid) -> bool {
-    use ModelKind::{HoltWinters, HourlyHoltWinters, TunedSmoothing};
-    grid.step_seconds >= COARSE_SECONDS || matches!(kind, TunedSmoothing | HoltWinters | HourlyHoltWinters)
+    use ModelKind::{HoltWinters, HourlyHoltWinters, NodeMerge, TunedSmoothing};
+    match kind {
+        TunedSmoothing | HoltWinters | HourlyHoltWinters => true,
+        // Nodes look two minutes ahead.
+        NodeMerge => grid.step_seconds < COARSE_SECONDS,
+        _ => grid.step_seconds >= COARSE_SECONDS,
+    }
 }
 
 /// The smoothers are rarely far off.

@@ -248,6 +248,12 @@ impl Ensemble {
         }
     }
 
+    /// Takes what the nodes expect, merged, before the bin that has just ended is observed; who looks at the series alone
+    /// does not care.
+    pub fn hear(&mut self, nodes: &Forecast) {
+        self.experts.iter_mut().for_each(|expert| expert.hear(nodes));
+    }
+
     /// Takes the next bin: settles the forecasts that it makes due, learns, forecasts anew.
     ///
     /// Indices only grow: a bin that is not later than all before is ignored, so a replay changes nothing. Skipped

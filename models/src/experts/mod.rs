@@ -4,6 +4,7 @@ mod arima;
 mod holt_winters;
 mod last;
 mod linear;
+mod node_merge;
 mod phase_profile;
 mod prophet;
 mod quarter_mean;
@@ -16,6 +17,7 @@ pub use arima::Arima;
 pub use holt_winters::{HoltWinters, HoltWintersFactors};
 pub use last::LastValue;
 pub use linear::LinearTwoMinutes;
+pub use node_merge::NodeMerge;
 pub use phase_profile::PhaseProfile;
 pub use prophet::Prophet;
 pub use quarter_mean::QuarterMean;
@@ -51,6 +53,7 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target], holidays: &Holiday
         ModelKind::Prophet => Box::new(prophet()),
         ModelKind::StatuScale => Box::new(StatuScale::new(grid)),
         ModelKind::ProphetLstm => Box::new(ProphetLstm::around(prophet())),
+        ModelKind::NodeMerge => Box::new(NodeMerge::new(grid)),
         ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
     }
 }

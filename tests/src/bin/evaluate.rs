@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     for choice in choices {
         let fit = Instant::now();
         let trees = (choice == Choice::Trees).then(|| trees::fit(&traces)).transpose()?;
-        let fitted = Fitted { network: shipped_as(choice.core()), trees };
+        let fitted = Fitted { network: shipped_as(choice.core()), trees, ..Fitted::default() };
         let fit_seconds = if fitted.trees.is_some() { fit.elapsed().as_secs_f64() } else { 0.0 };
         let mut entries = Vec::new();
         for trace in &traces {

@@ -52,17 +52,15 @@ pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<Option<[f
 
 #[cfg(test)]
 mod tests {
-    use prescale_models::ModelKind;
-    use prescale_models::neural::shipped;
-
     use super::*;
+    use prescale_models::ModelKind;
 
     #[test]
     fn the_first_hour_is_smoothings_and_an_hours_timer_is_known_after_it() {
         // A day of minutes with a burst every quarter-hour: smoothing can't know it, the hourly season does.
         let counts = (0..2 * 1440).map(|i| if i % 15 == 0 { 600.0 } else { 60.0 }).collect();
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 60, counts };
-        let fitted = Fitted { network: shipped(), trees: None };
+        let fitted = Fitted::default();
         let of = |choice| score(&trace, choice, &fitted).unwrap().unwrap();
         let (cluster, smoothing) = (of(Choice::Cluster), of(Choice::Single(ModelKind::TunedSmoothing)));
         assert_eq!(cluster[0], smoothing[0]);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prescale_models::anomaly::Filter;
-use prescale_models::neural::{CoreKind, Network, Pooled};
+use prescale_models::choice::Choice as Models;
+use prescale_models::neural::{CoreKind, Network, Pooled, shipped};
 use prescale_models::trees::{Booster, PooledTrees};
 use prescale_models::{Bin, Ensemble, Forecast, Grid, LEVELS, ModelKind, Quantiles, Target};
 
+use super::nodes::Nodes;
 use super::protocol::Protocol;
 use super::trace::Trace;
 
@@ -17,7 +19,7 @@ use super::trace::Trace;
 pub enum Choice {
     /// The ensemble of the agents: the same experts, no head.
     Node,
-    /// The ensemble of the aggregator: experts and head.
+    /// The ensemble of the aggregator: experts and head, of [`Fitted::models`].
     Cluster,
     /// One expert, with its residual quantiles and online quantile tracking.
     Single(ModelKind),
@@ -33,11 +35,22 @@ pub struct Fitted {
     pub network: Arc<Network<f32>>,
     /// The pooled trees, where they are to run.
     pub trees: Option<Arc<Booster>>,
+    /// The models of [`Choice::Cluster`], and the holidays of all that read any.
+    pub models: Models,
+}
+
+impl Default for Fitted {
+    /// What ships.
+    fn default() -> Self {
+        Self { network: shipped(), trees: None, models: Models::default() }
+    }
 }
 
 /// A model as the runner drives it.
 pub(super) enum Model {
     Ensemble(Box<Ensemble>),
+    /// One that hears what nodes expect of the same load.
+    Informed(Box<Ensemble>, Box<Nodes>),
     Pooled(Box<Pooled>),
 }
 
@@ -45,20 +58,26 @@ impl Model {
     pub(super) fn observe(&mut self, bin: Bin) {
         match self {
             Self::Ensemble(model) => model.observe(bin),
+            Self::Informed(model, nodes) => {
+                if let Some(expected) = nodes.observe(bin) {
+                    model.hear(&expected);
+                }
+                model.observe(bin);
+            }
             Self::Pooled(model) => model.observe(bin),
         }
     }
 
     pub(super) fn forecast(&self) -> Option<&Forecast> {
         match self {
-            Self::Ensemble(model) => model.forecast(),
+            Self::Ensemble(model) | Self::Informed(model, _) => model.forecast(),
             Self::Pooled(model) => model.forecast(),
         }
     }
 
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Ensemble(model) => model.memory_bytes(),
+            Self::Ensemble(model) | Self::Informed(model, _) => model.memory_bytes(),
             Self::Pooled(model) => model.memory_bytes(),
         }
     }
@@ -90,10 +109,10 @@ impl Choice {
     }
 
     pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Result<Model> {
-        Ok(Model::Ensemble(Box::new(match self {
+        let ensemble = match self {
             Self::Node => Ensemble::node(grid, targets),
-            Self::Cluster => Ensemble::cluster_with(grid, targets, Arc::clone(&fitted.network)),
-            Self::Single(kind) => Ensemble::single(grid, targets, kind),
+            Self::Cluster => Ensemble::chosen(grid, targets, &fitted.models, Arc::clone(&fitted.network)),
+            Self::Single(kind) => Ensemble::single_with(grid, targets, kind, fitted.models.holidays()),
             Self::Pooled(_) => {
                 return Ok(Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets))));
             }
@@ -102,7 +121,19 @@ impl Choice {
                 let trees = PooledTrees::new(Arc::clone(model), grid, targets);
                 Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
             }
-        })))
+        };
+        let ensemble = Box::new(ensemble);
+        let informed = match self {
+            Self::Single(kind) => kind == ModelKind::NodeMerge,
+            Self::Cluster => {
+                fitted.models.experts(grid).iter().any(|(kind, _)| *kind == ModelKind::NodeMerge)
+            }
+            _ => false,
+        };
+        Ok(match Nodes::new(grid).filter(|_| informed) {
+            Some(nodes) => Model::Informed(ensemble, Box::new(nodes)),
+            None => Model::Ensemble(ensemble),
+        })
     }
 }
 
