@@ -16,7 +16,7 @@ const PACKAGES: &[&str] = &["curl", "prometheus"];
 /// How thoroughly, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Each test once, and shorter where it takes minutes; `ramp` is left out.
+    /// Each test once, and shorter where it takes minutes.
     #[arg(long)]
     quick: bool,
     /// Leave the cluster up, to look at: `cargo xtask cluster --name e2e status`.
@@ -38,13 +38,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether the test `name`, which `--quick` leaves out, is run: as the tests themselves choose.
+    /// Whether the test `name` is run: as the tests themselves choose.
     fn wants(&self, name: &str) -> bool {
-        if self.tests.is_empty() {
-            !self.quick
-        } else {
-            self.tests.iter().any(|word| name.contains(word.as_str()))
-        }
+        self.tests.is_empty() || self.tests.iter().any(|word| name.contains(word.as_str()))
     }
 }
 
