@@ -1,7 +1,7 @@
 //! The target of a cluster: watches what opted in, writes `/scale` and scalers' minimums while it holds the Lease.
 //!
 //! `objects` reads the API's objects, `model` puts them together (both without network), `watches` feeds it, `writes`
-//! carries decisions out at `pace`, `candidate` holds the Lease by the rules of `lease`; `restore` undoes floors at the end.
+//! carries decisions out at `pace` (`telling` says which refusals are due), `candidate` holds the Lease by the rules of `lease`; `restore` undoes floors at the end.
 
 mod candidate;
 mod lease;
@@ -12,6 +12,7 @@ mod objects;
 mod pace;
 mod restore;
 mod shared;
+mod telling;
 mod watches;
 mod writes;
 
