@@ -80,12 +80,21 @@ pub fn limits() -> Limits {
     }
 }
 
-/// `/api/v1/workloads`: the view and the target's health.
+/// `/api/v1/workloads`: the view, the target's health, and what it refuses.
 #[derive(Serialize)]
 struct Workloads<'a> {
     #[serde(flatten)]
     list: view::List,
     target: TargetView<'a>,
+    refusals: &'a [view::Refusal],
+}
+
+/// `/api/v1/workloads/{namespace}/{name}`: the view, and what the target refuses of it.
+#[derive(Serialize)]
+struct Workload<'a> {
+    #[serde(flatten)]
+    workload: &'a view::Workload,
+    refusals: Vec<&'a view::Refusal>,
 }
 
 #[derive(Serialize)]
@@ -214,7 +223,7 @@ impl Api {
             down_seconds: health.down.as_ref().map(|(since, _)| since.elapsed().as_secs_f64()),
             reason: health.down.map(|(_, reason)| reason),
         };
-        serialized(&Workloads { list, target })
+        serialized(&Workloads { list, target, refusals: &health.refusals })
     }
 
     async fn models(&self) -> Response {
@@ -238,7 +247,10 @@ impl Api {
                     let first = workload.now_unix_ms - i64::from(seconds) * 1000;
                     workload.timeline.retain(|moment| moment.at_unix_ms >= first);
                 }
-                serialized(&workload)
+                let all = Arc::clone(&self.target.borrow().refusals);
+                let own =
+                    |it: &&view::Refusal| it.namespace == workload.namespace && it.name == workload.name;
+                serialized(&Workload { workload: &workload, refusals: all.iter().filter(own).collect() })
             }
         }
     }

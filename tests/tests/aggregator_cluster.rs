@@ -1,5 +1,5 @@
 //! The aggregator in a cluster, on the real binary against an API server that answers as Kubernetes does: what is refused
-//! is told by Events, and Events that nobody takes cost no write of replicas.
+//! is told by Events and in the API, and Events that nobody takes cost no write of replicas.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -164,6 +164,16 @@ async fn events_that_nobody_takes_are_tried_less_and_less_and_keep_no_write_back
     let words =
         log.lines().filter(|line| line.contains("an Event on shop/misspelt-7 was not written")).count();
     assert_eq!(words, 1, "said once: {log}");
+
+    let list = aggregator.json("/api/v1/workloads").await.unwrap();
+    let refusals = list["refusals"].as_array().unwrap();
+    assert_eq!(refusals.len(), MISSPELT, "{list}");
+    assert!(
+        refusals
+            .iter()
+            .all(|it| it["sentence"].as_str().unwrap().contains("did you mean prescale.dev/mode?"))
+    );
+    assert_eq!((&refusals[0]["namespace"], &refusals[0]["kind"]), (&json!("shop"), &json!("Deployment")));
 
     cluster.0.lock().unwrap().takes_events = true;
     until("an Event on each", async || {

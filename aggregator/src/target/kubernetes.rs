@@ -38,6 +38,9 @@ const CHORES: Duration = Duration::from_secs(1);
 /// The API may be silent for so long before its last word counts for nothing: a Lease's life, and a restart's.
 const SILENT: Duration = Duration::from_secs(10);
 
+/// Refusals that are shown. So many have one cause (a template, a policy), which the first of them name.
+const MAX_REFUSALS: usize = 1000;
+
 /// The cluster.
 pub struct Kubernetes {
     shared: Arc<Shared>,
@@ -109,7 +112,8 @@ impl Kubernetes {
 
     fn now(&self) -> World {
         let (revision, rows) = self.shared.read(|model| (model.revision(), model.rows()));
-        World { revision, workloads: rows.into_iter().filter_map(|row| row.state).collect() }
+        let refusals = rows.iter().flat_map(model::Row::refusals).take(MAX_REFUSALS).collect();
+        World { revision, workloads: rows.into_iter().filter_map(|row| row.state).collect(), refusals }
     }
 
     fn down(&self) -> Option<String> {
