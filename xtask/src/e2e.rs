@@ -79,6 +79,9 @@ pub fn run(options: &Options) -> Result<()> {
     let name = &options.name;
     // A run that was stopped may have left its cluster.
     cluster::down(name)?;
+    if options.tests.is_empty() || options.wants("crash") {
+        crash()?;
+    }
     cluster::up(name, NODES)?;
     let outcome = cluster::load(name, &archives).and_then(|()| test(options));
     if options.keep {
@@ -86,6 +89,13 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let ended = cluster::down(name);
     outcome.and(ended)
+}
+
+/// Clusters that are killed while they start leave nothing behind; before the tests, for they would disturb each other.
+fn crash() -> Result<()> {
+    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "cluster_crash", "--"]);
+    cargo.args(["--ignored", "--test-threads=1"]).env("PRESCALE_CLUSTER_PROGRAMS", cluster::programs()?);
+    run::run(&mut cargo)
 }
 
 /// In a cluster of somebody's, whose nodes have the images.
