@@ -106,6 +106,14 @@ struct TargetView<'a> {
     reason: Option<String>,
 }
 
+/// `/api/v1/models`: the view and how the training of what is trained stands.
+#[derive(Serialize)]
+struct Models {
+    #[serde(flatten)]
+    models: view::Models,
+    training: training::View,
+}
+
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Response> {
         match head.uri.path() {
@@ -228,7 +236,7 @@ impl Api {
 
     async fn models(&self) -> Response {
         match self.ingest.control.ask(Ask::Models).await {
-            Ok(models) => serialized(&models),
+            Ok(models) => serialized(&Models { models: *models, training: self.training.view() }),
             Err(Overloaded) => overloaded(),
         }
     }
