@@ -79,13 +79,13 @@ pub enum ModelKind {
     StatuScale,
     /// Prophet's fit, its residuals forecast by a small LSTM that was trained on other workloads.
     ProphetLstm,
-    /// Boosted trees, fitted on the past of many workloads: needs a model ([`crate::trees::PooledTrees`]).
+    /// Boosted trees, fitted on the past of many workloads.
     Trees,
 }
 
 impl ModelKind {
-    /// All that need nothing but the series.
-    pub const ALL: [Self; 15] = [
+    /// All.
+    pub const ALL: [Self; 16] = [
         Self::LastValue,
         Self::LinearTwoMinutes,
         Self::TunedSmoothing,
@@ -101,6 +101,7 @@ impl ModelKind {
         Self::Prophet,
         Self::StatuScale,
         Self::ProphetLstm,
+        Self::Trees,
     ];
 
     /// The name in metrics, files and the API.

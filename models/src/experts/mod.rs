@@ -27,11 +27,9 @@ pub use statuscale::{Lines, StatuScale, Status};
 use crate::expert::{Expert, ModelKind};
 use crate::forecast::{Grid, Target};
 use crate::hybrid::ProphetLstm;
+use crate::trees::{self, PooledTrees};
 
-/// A new expert of this kind.
-///
-/// # Panics
-/// If the kind needs more than the series: it is none of [`ModelKind::ALL`].
+/// A new expert of this kind; one that was fitted on other workloads beforehand has what ships.
 pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert> {
     match kind {
         ModelKind::LastValue => Box::new(LastValue::new(grid)),
@@ -49,6 +47,6 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target]) -> Box<dyn Expert>
         ModelKind::Prophet => Box::new(Prophet::new(grid)),
         ModelKind::StatuScale => Box::new(StatuScale::new(grid)),
         ModelKind::ProphetLstm => Box::new(ProphetLstm::new(grid)),
-        ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
+        ModelKind::Trees => Box::new(PooledTrees::new(trees::shipped(), grid, targets)),
     }
 }

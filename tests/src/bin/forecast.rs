@@ -11,6 +11,7 @@ use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::ModelKind;
 use prescale_models::neural::{Network, NetworkSettings, shipped_as};
+use prescale_models::trees::{Booster, FEATURES};
 use prescale_tests::forecast::anomalies::{self, Alarms};
 use prescale_tests::forecast::cold;
 use prescale_tests::forecast::drift::{self, Demotions};
@@ -18,7 +19,8 @@ use prescale_tests::forecast::maxima::{self, Marks};
 use prescale_tests::forecast::metrics::relative;
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
-use prescale_tests::forecast::trees;
+use prescale_tests::train::data::training_part;
+use prescale_tests::train::trees::Lessons;
 
 /// Forecasts every trace of a directory at the origins of evaluate.py's protocol and writes the predictions.
 ///
@@ -52,16 +54,18 @@ struct Arguments {
     /// The ensemble (`cluster` in the aggregator, `node` in an agent) or one expert alone; `help` lists them.
     #[arg(long, default_value = "cluster", value_parser = PossibleValuesParser::new(Choice::all().map(Choice::name)))]
     model: String,
-    /// With `--model trees`: for each trace trees that were fitted on its own training part alone, instead of one model for all.
+    /// With `--model trees`: for each trace trees that were fitted on its own training part alone, instead of those that ship.
     #[arg(long)]
     own: bool,
     /// Only traces whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Weights of the network (safetensors, by `cargo xtask train`) instead of the shipped ones.
+    /// Weights of the network or the trees (safetensors, by `cargo xtask train`) instead of the shipped ones.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 }
+
+const TREES: Choice = Choice::Single(ModelKind::Trees);
 
 fn main() -> Result<()> {
     if asks_for_models() {
@@ -70,43 +74,35 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let choice = Choice::all().find(|c| c.name() == arguments.model).context("clap has checked the name")?;
-    let network = match &arguments.weights {
-        Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let mut fitted = Fitted { network: shipped_as(choice.core()), trees: None };
+    if let Some(path) = &arguments.weights {
+        let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let of = || format!("weights of {}", path.display());
+        if choice == TREES {
+            fitted.trees = Some(Arc::new(Booster::load(&bytes, FEATURES).with_context(of)?));
+        } else {
             let network = Network::load(NetworkSettings::of(choice.core()), &bytes);
-            Arc::new(network.with_context(|| format!("weights of {}", path.display()))?)
+            fitted.network = Arc::new(network.with_context(of)?);
         }
-        None => shipped_as(choice.core()),
-    };
+    }
     if arguments.anomalies {
         return print_anomalies(&arguments);
     }
     if arguments.maxima {
-        // The trees learn values at a time ahead here, no maxima: they are refused.
-        return print_maxima(&arguments, choice, &Fitted { network, trees: None });
+        return print_maxima(&arguments, choice, &fitted);
     }
     if arguments.cold_start {
-        return print_cold_start(&arguments, choice, &Fitted { network, trees: None });
+        return print_cold_start(&arguments, choice, &fitted);
     }
     if arguments.drift {
-        return print_drift(&arguments, &Fitted { network, trees: None });
+        return print_drift(&arguments, &fitted);
     }
     let out = arguments.out.as_deref().context("clap asks for --out")?;
     let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
     let mut out = BufWriter::new(file);
     writeln!(out, "{HEADER}")?;
     let files = files(&arguments.traces)?;
-    ensure!(!arguments.own || choice == Choice::Trees, "--own is about --model trees");
-    let trees = if choice == Choice::Trees && !arguments.own {
-        let begin = Instant::now();
-        let traces = files.iter().map(|path| Trace::read(path)).collect::<Result<Vec<_>>>()?;
-        let model = trees::fit(&traces)?;
-        eprintln!("fitted on the training parts of {} traces in {:.1?}", traces.len(), begin.elapsed());
-        Some(model)
-    } else {
-        None
-    };
-    let mut fitted = Fitted { network, trees };
+    ensure!(!arguments.own || choice == TREES, "--own is about --model trees");
     for (i, path) in files.iter().enumerate() {
         let trace = Trace::read(path)?;
         if !trace.name.contains(&arguments.only) {
@@ -114,7 +110,7 @@ fn main() -> Result<()> {
         }
         if arguments.own {
             let begin = Instant::now();
-            fitted.trees = Some(trees::fit(std::slice::from_ref(&trace))?);
+            fitted.trees = Some(Lessons::read(&[training_part(&trace)?], 0.0)?.fit());
             eprintln!("fitted on its own training part in {:.1?}", begin.elapsed());
         }
         let begin = Instant::now();

@@ -9,4 +9,3 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod trace;
-pub mod trees;
