@@ -100,13 +100,15 @@ impl WatchLists {
     }
 }
 
-/// Whether the target answers.
+/// Whether the target answers, and what it refuses.
 #[derive(Clone, Debug, Default)]
 pub struct TargetHealth {
     /// It has answered at least once.
     pub seen: bool,
     /// Since when it does not, and why not.
     pub down: Option<(Instant, String)>,
+    /// What stands refused, by its last answer.
+    pub refusals: Arc<Vec<view::Refusal>>,
 }
 
 /// What the loop is made of.
@@ -273,8 +275,8 @@ impl Loop {
 
     fn world(&mut self, world: Result<World, TargetError>) {
         match world {
-            Ok(world) => {
-                self.target_is_up(&world);
+            Ok(mut world) => {
+                self.target_is_up(&mut world);
                 self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
                 self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();
@@ -295,10 +297,11 @@ impl Loop {
         }
     }
 
-    fn target_is_up(&self, world: &World) {
+    fn target_is_up(&self, world: &mut World) {
         self.parts.metrics.target_up.set(1);
         self.health.send_if_modified(|health| {
             let workloads = world.workloads.len();
+            health.refusals = Arc::new(std::mem::take(&mut world.refusals));
             match health.down.take() {
                 Some((since, _)) => {
                     let seconds = since.elapsed().as_secs_f64();

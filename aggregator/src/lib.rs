@@ -76,7 +76,6 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Some(dir) => format!("--state-dir {}", dir.display()),
         None => "no --state-dir".into(),
     })?);
-    let weights = training::open(dir).context("--state-dir")?;
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let metrics = Arc::new(Metrics::default());
@@ -102,7 +101,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
         models: Choices::new(flags.models_for, flags.models).with_holidays(&holidays),
-        network: weights.network(),
+        network: state.weights().active().1,
         ..ClusterSettings::default()
     });
     if let Some(path) = &flags.history {
@@ -119,12 +118,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let (running, control_loop) = control::start(parts, shutdown.clone())?;
     let Running { control, lists, target: health } = running;
-    if !peers.is_empty() {
-        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics)));
-    }
     let training = Training::new(
         TrainingSettings { at: flags.train_at, share: flags.train_cpu_share },
-        weights,
         clock,
         control.clone(),
         Arc::clone(&state),
@@ -132,6 +127,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         shutdown.clone(),
     );
     tokio::spawn(training.clone().nightly());
+    if !peers.is_empty() {
+        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics), training.clone()));
+    }
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,

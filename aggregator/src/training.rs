@@ -1,11 +1,10 @@
 //! Training of the heads' network on this cluster's own history: every night and on request, in the background; the
-//! versions that came of it; the way back.
+//! versions that came of it, here or at the replica that leads; the way back.
 
 mod run;
 pub mod schedule;
-mod versions;
+pub mod versions;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::state::State;
 use run::{Ended, Work};
 use schedule::{Share, TrainAt};
-use versions::{Version, Versions};
+use versions::Version;
 
 /// Where the state of it is.
 pub const PATH: &str = "/api/v1/models/training";
@@ -92,11 +91,12 @@ struct Inner {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     status: Mutex<Status>,
+    /// One swap at a time, so that what was kept last is what runs.
+    swapping: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Status {
-    versions: Versions,
     running: Option<Running>,
     last: Option<Finished>,
     /// The night that is waited for, Unix milliseconds.
@@ -124,56 +124,37 @@ struct Finished {
     gain: Option<[f64; 3]>,
 }
 
-#[derive(Serialize)]
-struct View<'a> {
+/// How it stands, for `GET` of it and of the models.
+#[derive(Debug, Serialize)]
+pub struct View {
     version: u32,
     trains: bool,
     next_unix_ms: Option<i64>,
     cpu_share: f64,
     running: Option<RunningView>,
-    last: &'a Option<Finished>,
-    versions: Vec<&'a Version>,
+    last: Option<Finished>,
+    versions: Vec<Version>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct RunningView {
     run: i64,
     progress: f64,
-}
-
-/// The network to begin with: that of the version which ran last in this state directory.
-///
-/// # Errors
-/// When the directory of the weights can't be used.
-pub fn open(dir: Option<&Path>) -> anyhow::Result<Kept> {
-    Ok(Kept(Versions::open(dir)?))
-}
-
-/// The versions of a state directory.
-#[derive(Debug)]
-pub struct Kept(Versions);
-
-impl Kept {
-    /// The active version's network.
-    pub fn network(&self) -> Arc<Network<f32>> {
-        self.0.active().1
-    }
 }
 
 impl Training {
     /// Ready to train; [`Training::nightly`] waits for the nights.
     pub fn new(
         settings: TrainingSettings,
-        Kept(versions): Kept,
         clock: Clock,
         control: Control,
         state: Arc<State>,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        metrics.weights_version.set(i64::from(versions.active().0));
-        let status = Mutex::new(Status { versions, running: None, last: None, next: None });
-        Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status }))
+        metrics.weights_version.set(i64::from(state.weights().active().0));
+        let (status, swapping) = Default::default();
+        Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status, swapping }))
     }
 
     /// Begins a training each night, where this replica leads then, until the shutdown.
@@ -199,20 +180,25 @@ impl Training {
 
     /// Answers `GET` of the state.
     pub fn show(&self) -> Response {
-        let status = self.status();
+        serialized(&self.view())
+    }
+
+    /// How it stands.
+    pub fn view(&self) -> View {
+        let (status, weights) = (self.status(), self.0.state.weights());
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
             progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
         });
-        serialized(&View {
-            version: status.versions.active().0,
+        View {
+            version: weights.active().0,
             trains: self.0.state.leads(),
             next_unix_ms: status.next,
             cpu_share: self.0.settings.share.get(),
             running,
-            last: &status.last,
-            versions: status.versions.kept().collect(),
-        })
+            last: status.last.clone(),
+            versions: weights.kept().cloned().collect(),
+        }
     }
 
     /// Answers `POST` of a training: 202 with the run's number.
@@ -239,19 +225,19 @@ impl Training {
         if !self.0.state.leads() {
             return text(StatusCode::CONFLICT, NOT_LEADING);
         }
-        let this = self.clone();
+        let state = Arc::clone(&self.0.state);
         let rolled = tokio::task::spawn_blocking(move || {
-            let mut status = this.status();
-            let was = status.versions.active().0;
-            status.versions.roll_back().map(|to| (was, to, status.versions.active().1))
+            let mut weights = state.weights();
+            let was = weights.active().0;
+            weights.roll_back().map(|to| (was, to))
         });
         match rolled.await {
-            Ok(Ok((was, Some(to), network))) => {
-                self.swap(to, network).await;
+            Ok(Ok((was, Some(to)))) => {
+                self.swap().await;
                 tracing::warn!("asked to: the forecast network goes back from version {was} to version {to}");
                 serialized(&serde_json::json!({ "version": to, "was": was }))
             }
-            Ok(Ok((_, None, _))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
+            Ok(Ok((_, None))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
             Ok(Err(error)) => {
                 tracing::error!("the forecast network stays as it is: {error:#}");
                 text(
@@ -275,8 +261,8 @@ impl Training {
         let run = Clock::real().now().wall.0;
         let progress = Arc::new(AtomicU32::new(0));
         status.running = Some(Running { run, progress: Arc::clone(&progress) });
-        let (version, champion) = status.versions.active();
         drop(status);
+        let (version, champion) = self.0.state.weights().active();
         self.0.metrics.training_runs.set(1);
         let this = self.clone();
         tokio::spawn(async move {
@@ -326,7 +312,7 @@ impl Training {
         );
         let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
         let work = Work {
-            champion,
+            champion: Arc::clone(&champion),
             settings,
             workloads,
             share: inner.settings.share,
@@ -359,13 +345,19 @@ impl Training {
                 return finish(Outcome::Failed, from, None);
             }
         };
-        let outcome = self.decide(from, &challenge, trained_until_unix_ms).await;
-        let version = self.status().versions.active().0;
+        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
+        let version = self.0.state.weights().active().0;
         finish(outcome, version, Some(&challenge))
     }
 
     /// Takes a challenger on, or not, and says so.
-    async fn decide(&self, from: u32, challenge: &Challenge, trained_until_unix_ms: i64) -> Outcome {
+    async fn decide(
+        &self,
+        champion: (u32, Arc<Network<f32>>),
+        challenge: &Challenge,
+        trained_until_unix_ms: i64,
+    ) -> Outcome {
+        let from = champion.0;
         let Some(verdict) = challenge.verdict else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
@@ -396,17 +388,18 @@ impl Training {
             gain: [verdict.mean, verdict.low, verdict.high],
         };
         let network = Arc::new(challenge.network.clone());
-        let (this, kept) = (self.clone(), Arc::clone(&network));
+        let state = Arc::clone(&self.0.state);
         let added = tokio::task::spawn_blocking(move || {
-            let mut status = this.status();
-            if status.versions.active().0 != from || !this.0.state.leads() {
+            let mut weights = state.weights();
+            // Not the number alone: another leader's versions may have come meanwhile.
+            if weights.active() != champion || !state.leads() {
                 return Ok(None);
             }
-            status.versions.add(kept, version).map(Some)
+            weights.add(network, version).map(Some)
         });
         match added.await {
             Ok(Ok(Some(number))) => {
-                self.swap(number, network).await;
+                self.swap().await;
                 tracing::info!(
                     "the forecast network is now version {number}: on the newest day of {} workloads its loss is lower \
                      than version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
@@ -428,16 +421,21 @@ impl Training {
         }
     }
 
-    /// Gives the loop the network of a version. A loop that has too much to do is asked until it takes it: what is kept
+    /// Gives the loop the active version's network. A loop that has too much to do is asked until it takes it: what is kept
     /// and what runs must be the same.
-    async fn swap(&self, number: u32, network: Arc<Network<f32>>) {
-        while self.0.control.ask(|reply| Ask::Network(Arc::clone(&network), reply)).await.is_err() {
+    pub async fn swap(&self) {
+        let _one = self.0.swapping.lock().await;
+        loop {
+            let (number, network) = self.0.state.weights().active();
+            if self.0.control.ask(|reply| Ask::Network(network, reply)).await.is_ok() {
+                self.0.metrics.weights_version.set(i64::from(number));
+                return;
+            }
             if self.0.shutdown.is_requested() {
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.0.metrics.weights_version.set(i64::from(number));
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {

@@ -2,7 +2,7 @@
 
 use crate::choice::HEAD;
 use crate::expert::ModelKind;
-use crate::{hybrid, neural};
+use crate::{hybrid, neural, trees};
 
 /// One model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +84,17 @@ fn expert(kind: ModelKind) -> Card {
             None,
             "an hour, while the nodes forecast; grids of seconds",
         ),
-        ModelKind::Trees => ("boosted trees fitted on the past of many workloads", None, "an hour"),
+        ModelKind::Trees => (
+            "boosted trees, fitted on many workloads, correct the expert that was nearest lately",
+            Some("Ke et al., LightGBM, NIPS 2017; Friedman, Annals of Statistics 29, 2001, §4.3"),
+            "an hour",
+        ),
     };
-    let weights = (kind == ModelKind::ProphetLstm).then(|| hybrid::shipped().checksum());
+    let weights = match kind {
+        ModelKind::ProphetLstm => Some(hybrid::shipped().checksum()),
+        ModelKind::Trees => Some(trees::shipped().checksum()),
+        _ => None,
+    };
     Card { name: kind.name(), expert: Some(kind), what, source, awake_after, weights }
 }
 
@@ -100,7 +108,7 @@ mod tests {
         let names: Vec<&str> = cards.iter().map(|card| card.name).collect();
         assert_eq!(names, crate::choice::names());
         let trained: Vec<&str> = cards.iter().filter(|it| it.weights.is_some()).map(|it| it.name).collect();
-        assert_eq!(trained, ["prophet_lstm", "gru"]);
+        assert_eq!(trained, ["prophet_lstm", "trees", "gru"]);
         let gru = cards.last().unwrap().weights;
         assert_eq!(gru, Some(neural::shipped().checksum()));
         assert_ne!(gru, cards.iter().find(|it| it.name == "prophet_lstm").unwrap().weights);

@@ -81,13 +81,13 @@ pub enum ModelKind {
     ProphetLstm,
     /// What the nodes expect, merged: needs to be told ([`Expert::hear`]), and sleeps until it is.
     NodeMerge,
-    /// Boosted trees, fitted on the past of many workloads: needs a model ([`crate::trees::PooledTrees`]).
+    /// Boosted trees, fitted on the past of many workloads.
     Trees,
 }
 
 impl ModelKind {
-    /// All that [`crate::experts::build`] makes.
-    pub const ALL: [Self; 16] = [
+    /// All.
+    pub const ALL: [Self; 17] = [
         Self::LastValue,
         Self::LinearTwoMinutes,
         Self::TunedSmoothing,
@@ -104,6 +104,7 @@ impl ModelKind {
         Self::StatuScale,
         Self::ProphetLstm,
         Self::NodeMerge,
+        Self::Trees,
     ];
 
     /// Whether it knows of holidays.

@@ -30,11 +30,10 @@ use crate::expert::{Expert, ModelKind};
 use crate::forecast::{Grid, Target};
 use crate::holidays::Holidays;
 use crate::hybrid::ProphetLstm;
+use crate::trees::{self, PooledTrees};
 
-/// A new expert of this kind, which knows these holidays if it [reads any](ModelKind::reads_holidays).
-///
-/// # Panics
-/// If the kind needs more than the series: it is none of [`ModelKind::ALL`].
+/// A new expert of this kind; one that was fitted on other workloads beforehand has what ships, and one that
+/// [reads holidays](ModelKind::reads_holidays) knows these.
 pub fn build(kind: ModelKind, grid: Grid, targets: &[Target], holidays: &Holidays) -> Box<dyn Expert> {
     let prophet = || Prophet::with_holidays(grid, holidays.clone());
     match kind {
@@ -54,6 +53,6 @@ pub fn build(kind: ModelKind, grid: Grid, targets: &[Target], holidays: &Holiday
         ModelKind::StatuScale => Box::new(StatuScale::new(grid)),
         ModelKind::ProphetLstm => Box::new(ProphetLstm::around(prophet())),
         ModelKind::NodeMerge => Box::new(NodeMerge::new(grid)),
-        ModelKind::Trees => panic!("trees need a model: PooledTrees::new"),
+        ModelKind::Trees => Box::new(PooledTrees::new(trees::shipped(), grid, targets)),
     }
 }

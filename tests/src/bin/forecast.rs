@@ -12,6 +12,7 @@ use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use prescale_models::choice::Choice as Models;
 use prescale_models::neural::{Network, NetworkSettings, shipped_as};
+use prescale_models::trees::{Booster, FEATURES};
 use prescale_models::{Holidays, ModelKind};
 use prescale_tests::forecast::anomalies::{self, Alarms};
 use prescale_tests::forecast::cold;
@@ -21,7 +22,8 @@ use prescale_tests::forecast::metrics::{Metrics, naive_error, relative};
 use prescale_tests::forecast::protocol::Protocol;
 use prescale_tests::forecast::run::{Choice, Fitted, HEADER, Row, run, write};
 use prescale_tests::forecast::trace::{Trace, files};
-use prescale_tests::forecast::trees;
+use prescale_tests::train::data::training_part;
+use prescale_tests::train::trees::Lessons;
 
 /// Forecasts every trace of a directory at the origins of evaluate.py's protocol and writes the predictions.
 ///
@@ -62,16 +64,18 @@ struct Arguments {
     /// Days that the models which read them are told of beforehand, as the aggregator's --holidays names them.
     #[arg(long, value_name = "FILE")]
     holidays: Option<PathBuf>,
-    /// With `--model trees`: for each trace trees that were fitted on its own training part alone, instead of one model for all.
+    /// With `--model trees`: for each trace trees that were fitted on its own training part alone, instead of those that ship.
     #[arg(long)]
     own: bool,
     /// Only traces whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Weights of the network (safetensors, by `cargo xtask train`) instead of the shipped ones.
+    /// Weights of the network or the trees (safetensors, by `cargo xtask train`) instead of the shipped ones.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 }
+
+const TREES: Choice = Choice::Single(ModelKind::Trees);
 
 fn main() -> Result<()> {
     if asks_for_models() {
@@ -80,35 +84,36 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let choice = Choice::all().find(|c| c.name() == arguments.model).context("clap has checked the name")?;
-    let network = match &arguments.weights {
-        Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let mut fitted = Fitted { network: shipped_as(choice.core()), ..Fitted::default() };
+    if let Some(path) = &arguments.weights {
+        let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let of = || format!("weights of {}", path.display());
+        if choice == TREES {
+            fitted.trees = Some(Arc::new(Booster::load(&bytes, FEATURES).with_context(of)?));
+        } else {
             let network = Network::load(NetworkSettings::of(choice.core()), &bytes);
-            Arc::new(network.with_context(|| format!("weights of {}", path.display()))?)
+            fitted.network = Arc::new(network.with_context(of)?);
         }
-        None => shipped_as(choice.core()),
-    };
+    }
     ensure!(
         choice == Choice::Cluster || arguments.models == Models::default(),
         "--models is about --model cluster"
     );
-    let mut models = arguments.models.clone();
+    fitted.models = arguments.models.clone();
     if let Some(path) = &arguments.holidays {
         let reads = match choice {
-            Choice::Cluster => models.reads_holidays(),
+            Choice::Cluster => fitted.models.reads_holidays(),
             Choice::Single(kind) => kind.reads_holidays(),
             _ => false,
         };
         ensure!(reads, "--holidays: {} reads none; prophet and prophet_lstm do", choice.name());
-        models =
-            models.with_holidays(holidays(path).with_context(|| format!("--holidays {}", path.display()))?);
+        let holidays = holidays(path).with_context(|| format!("--holidays {}", path.display()))?;
+        fitted.models = fitted.models.with_holidays(holidays);
     }
-    let fitted = Fitted { network, trees: None, models };
     if arguments.anomalies {
         return print_anomalies(&arguments);
     }
     if arguments.maxima {
-        // The trees learn values at a time ahead here, no maxima: they are refused.
         return print_maxima(&arguments, choice, &fitted);
     }
     if arguments.cold_start {
@@ -122,17 +127,7 @@ fn main() -> Result<()> {
     let mut out = BufWriter::new(file);
     writeln!(out, "{HEADER}")?;
     let files = files(&arguments.traces)?;
-    ensure!(!arguments.own || choice == Choice::Trees, "--own is about --model trees");
-    let trees = if choice == Choice::Trees && !arguments.own {
-        let begin = Instant::now();
-        let traces = files.iter().map(|path| Trace::read(path)).collect::<Result<Vec<_>>>()?;
-        let model = trees::fit(&traces)?;
-        eprintln!("fitted on the training parts of {} traces in {:.1?}", traces.len(), begin.elapsed());
-        Some(model)
-    } else {
-        None
-    };
-    let mut fitted = Fitted { trees, ..fitted };
+    ensure!(!arguments.own || choice == TREES, "--own is about --model trees");
     let begin_all = Instant::now();
     // Of traces of bins under a minute, and of the others.
     let mut coverages = [Vec::new(), Vec::new()];
@@ -143,7 +138,7 @@ fn main() -> Result<()> {
         }
         if arguments.own {
             let begin = Instant::now();
-            fitted.trees = Some(trees::fit(std::slice::from_ref(&trace))?);
+            fitted.trees = Some(Lessons::read(&[training_part(&trace)?], 0.0)?.fit());
             eprintln!("fitted on its own training part in {:.1?}", begin.elapsed());
         }
         let begin = Instant::now();

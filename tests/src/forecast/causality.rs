@@ -1,14 +1,13 @@
 //! Nothing that ships looks ahead: with other bins after an origin, what was forecast up to it is the same.
 
-use std::sync::Arc;
-
 use prescale_models::ModelKind;
 use prescale_models::choice::Choice as Models;
 
 use super::protocol::Protocol;
 use super::run::{Choice, Fitted, run};
 use super::trace::Trace;
-use super::trees;
+use crate::train::data::training_part;
+use crate::train::trees::Lessons;
 
 /// A daily wave with noise, with all that the anomaly filter knows: an hour of silence, a flood, a generator's even rate, by
 /// turns every few hours. From bin `end` on it is another load.
@@ -38,7 +37,7 @@ fn shipped() -> [(u32, Choice, &'static [&'static str]); 6] {
         (10, Choice::Cluster, default),
         (10, Choice::Cluster, &["tuned_smoothing", "node_merge"]),
         (10, Choice::Single(ModelKind::NodeMerge), default),
-        (300, Choice::Trees, default),
+        (300, Choice::Single(ModelKind::Trees), default),
         (60, Choice::Pooled(prescale_models::neural::CoreKind::Gru), default),
     ]
 }
@@ -50,9 +49,10 @@ fn other_bins_after_an_origin_change_nothing_up_to_it() {
         let test = Protocol::of(&trace(step, bins, bins)).test;
         let rows = |end: usize| {
             let trace = trace(step, bins, end);
-            let trees = (choice == Choice::Trees).then(|| trees::fit(std::slice::from_ref(&trace)).unwrap());
+            let trees = (choice == Choice::Single(ModelKind::Trees))
+                .then(|| Lessons::read(&[training_part(&trace).unwrap()], 0.0).unwrap().fit());
             let models = Models::of(models.iter().copied()).unwrap();
-            let fitted = Fitted { trees: trees.map(|it| Arc::clone(&it)), models, ..Fitted::default() };
+            let fitted = Fitted { trees, models, ..Fitted::default() };
             run(&trace, choice, &fitted).unwrap().0
         };
         let usual = rows(bins);

@@ -27,12 +27,12 @@ pub struct Marks {
 /// Scores the forecasts of the largest bin within each of [`SPANS`], from every origin of the trace's test part.
 ///
 /// # Errors
-/// If the trace's bins are longer than the shorter span, or the model is not fitted.
+/// If the trace's bins are longer than the shorter span, or the model says nothing.
 pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<[Marks; SPANS.len()]> {
     let step = trace.step_seconds;
     ensure!(SPANS.iter().all(|span| span % step == 0), "bins of {step} s don't divide a minute");
     let targets = SPANS.map(|span| Target::MaxOver { steps: span / step });
-    let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted)?;
+    let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted);
     let seconds = f64::from(step);
     let test = Protocol::of(trace).test;
     let mut sums = [(0_usize, 0.0, 0.0, 0_usize); SPANS.len()];

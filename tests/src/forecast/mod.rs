@@ -12,4 +12,3 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod trace;
-pub mod trees;

@@ -25,15 +25,13 @@ pub enum Choice {
     Single(ModelKind),
     /// A pooled network with its own quantiles and online quantile tracking.
     Pooled(CoreKind),
-    /// The trees that were fitted on all traces' training parts, with their residual quantiles and tracking.
-    Trees,
 }
 
 /// What was fitted before the runs and is shared by them.
 pub struct Fitted {
     /// The pooled network's weights, of [`Choice::core`]'s kind.
     pub network: Arc<Network<f32>>,
-    /// The pooled trees, where they are to run.
+    /// Trees that run instead of those that ship.
     pub trees: Option<Arc<Booster>>,
     /// The models of [`Choice::Cluster`], and the holidays of all that read any.
     pub models: Models,
@@ -86,7 +84,7 @@ impl Model {
 impl Choice {
     /// Every choice.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Node, Self::Cluster, Self::Trees]
+        [Self::Node, Self::Cluster]
             .into_iter()
             .chain(CoreKind::ALL.map(Self::Pooled))
             .chain(ModelKind::ALL.map(Self::Single))
@@ -99,7 +97,6 @@ impl Choice {
             Self::Cluster => "cluster",
             Self::Single(kind) => kind.name(),
             Self::Pooled(core) => core.name(),
-            Self::Trees => ModelKind::Trees.name(),
         }
     }
 
@@ -108,18 +105,19 @@ impl Choice {
         if let Self::Pooled(core) = self { core } else { CoreKind::Gru }
     }
 
-    pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Result<Model> {
+    pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Model {
         let ensemble = match self {
             Self::Node => Ensemble::node(grid, targets),
             Self::Cluster => Ensemble::chosen(grid, targets, &fitted.models, Arc::clone(&fitted.network)),
-            Self::Single(kind) => Ensemble::single_with(grid, targets, kind, fitted.models.holidays()),
+            Self::Single(kind) => match &fitted.trees {
+                Some(model) if kind == ModelKind::Trees => {
+                    let trees = PooledTrees::new(Arc::clone(model), grid, targets);
+                    Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
+                }
+                _ => Ensemble::single_with(grid, targets, kind, fitted.models.holidays()),
+            },
             Self::Pooled(_) => {
-                return Ok(Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets))));
-            }
-            Self::Trees => {
-                let model = fitted.trees.as_ref().context("trees are fitted before they run")?;
-                let trees = PooledTrees::new(Arc::clone(model), grid, targets);
-                Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
+                return Model::Pooled(Box::new(Pooled::new(Arc::clone(&fitted.network), grid, targets)));
             }
         };
         let ensemble = Box::new(ensemble);
@@ -130,10 +128,10 @@ impl Choice {
             }
             _ => false,
         };
-        Ok(match Nodes::new(grid).filter(|_| informed) {
+        match Nodes::new(grid).filter(|_| informed) {
             Some(nodes) => Model::Informed(ensemble, Box::new(nodes)),
             None => Model::Ensemble(ensemble),
-        })
+        }
     }
 }
 
@@ -165,17 +163,17 @@ pub struct Row {
     pub quantiles: Quantiles,
 }
 
-/// Forecasts `trace` with `choice` at the protocol's origins; [`Choice::Trees`] needs fitted trees.
+/// Forecasts `trace` with `choice` at the protocol's origins.
 ///
 /// The model is fed one bin after the other, up to and including an origin, before it is asked there: it can't have
 /// seen a later one. Raw bins older than 14 days are in no model's memory; recursive state may be.
 ///
 /// # Errors
-/// If the trees are missing.
+/// If the model says nothing, or what is no number.
 pub fn run(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<(Vec<Row>, Cost)> {
     let protocol = Protocol::of(trace);
     let grid = Grid { step_seconds: trace.step_seconds };
-    let mut model = choice.build(grid, &targets(trace, &protocol), fitted)?;
+    let mut model = choice.build(grid, &targets(trace, &protocol), fitted);
     let seconds = f64::from(trace.step_seconds);
     // The aggregator keeps from its minutes what they must not learn.
     let mut filter = (choice == Choice::Cluster && grid.step_seconds >= 60).then(|| Filter::new(grid));
