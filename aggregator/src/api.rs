@@ -80,12 +80,21 @@ pub fn limits() -> Limits {
     }
 }
 
-/// `/api/v1/workloads`: the view and the target's health.
+/// `/api/v1/workloads`: the view, the target's health, and what it refuses.
 #[derive(Serialize)]
 struct Workloads<'a> {
     #[serde(flatten)]
     list: view::List,
     target: TargetView<'a>,
+    refusals: &'a [view::Refusal],
+}
+
+/// `/api/v1/workloads/{namespace}/{name}`: the view, and what the target refuses of it.
+#[derive(Serialize)]
+struct Workload<'a> {
+    #[serde(flatten)]
+    workload: &'a view::Workload,
+    refusals: Vec<&'a view::Refusal>,
 }
 
 #[derive(Serialize)]
@@ -95,6 +104,14 @@ struct TargetView<'a> {
     /// Real seconds since it stopped answering; `null` while it answers.
     down_seconds: Option<f64>,
     reason: Option<String>,
+}
+
+/// `/api/v1/models`: the view and how the training of what is trained stands.
+#[derive(Serialize)]
+struct Models {
+    #[serde(flatten)]
+    models: view::Models,
+    training: training::View,
 }
 
 impl Handler for Door {
@@ -214,12 +231,12 @@ impl Api {
             down_seconds: health.down.as_ref().map(|(since, _)| since.elapsed().as_secs_f64()),
             reason: health.down.map(|(_, reason)| reason),
         };
-        serialized(&Workloads { list, target })
+        serialized(&Workloads { list, target, refusals: &health.refusals })
     }
 
     async fn models(&self) -> Response {
         match self.ingest.control.ask(Ask::Models).await {
-            Ok(models) => serialized(&models),
+            Ok(models) => serialized(&Models { models: *models, training: self.training.view() }),
             Err(Overloaded) => overloaded(),
         }
     }
@@ -238,7 +255,10 @@ impl Api {
                     let first = workload.now_unix_ms - i64::from(seconds) * 1000;
                     workload.timeline.retain(|moment| moment.at_unix_ms >= first);
                 }
-                serialized(&workload)
+                let all = Arc::clone(&self.target.borrow().refusals);
+                let own =
+                    |it: &&view::Refusal| it.namespace == workload.namespace && it.name == workload.name;
+                serialized(&Workload { workload: &workload, refusals: all.iter().filter(own).collect() })
             }
         }
     }

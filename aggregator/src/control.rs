@@ -13,8 +13,8 @@ use prescale_core::cluster::{Cluster, Outcome, Refused};
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
-use prescale_models::neural::Network;
 use prescale_models::neural::retraining::{History, RetrainingSettings};
+use prescale_models::neural::{CoreKind, Networks};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
 use thiserror::Error;
@@ -55,8 +55,8 @@ pub enum Ask {
     Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
     /// A workload's load by the minute, for a training; `None` when it has gone.
     Minutes(WorkloadId, oneshot::Sender<Option<History>>),
-    /// Give every head of its kind this network.
-    Network(Arc<Network<f32>>, oneshot::Sender<()>),
+    /// Give every head the network of its kind.
+    Networks(Networks, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -100,13 +100,15 @@ impl WatchLists {
     }
 }
 
-/// Whether the target answers.
+/// Whether the target answers, and what it refuses.
 #[derive(Clone, Debug, Default)]
 pub struct TargetHealth {
     /// It has answered at least once.
     pub seen: bool,
     /// Since when it does not, and why not.
     pub down: Option<(Instant, String)>,
+    /// What stands refused, by its last answer.
+    pub refusals: Arc<Vec<view::Refusal>>,
 }
 
 /// What the loop is made of.
@@ -273,8 +275,8 @@ impl Loop {
 
     fn world(&mut self, world: Result<World, TargetError>) {
         match world {
-            Ok(world) => {
-                self.target_is_up(&world);
+            Ok(mut world) => {
+                self.target_is_up(&mut world);
                 self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
                 self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();
@@ -295,10 +297,11 @@ impl Loop {
         }
     }
 
-    fn target_is_up(&self, world: &World) {
+    fn target_is_up(&self, world: &mut World) {
         self.parts.metrics.target_up.set(1);
         self.health.send_if_modified(|health| {
             let workloads = world.workloads.len();
+            health.refusals = Arc::new(std::mem::take(&mut world.refusals));
             match health.down.take() {
                 Some((since, _)) => {
                     let seconds = since.elapsed().as_secs_f64();
@@ -352,8 +355,12 @@ impl Loop {
             Ask::Minutes(id, reply) => {
                 let _ = reply.send(cluster.minutes(&id));
             }
-            Ask::Network(network, reply) => {
-                cluster.set_network(&network);
+            Ask::Networks(networks, reply) => {
+                for core in CoreKind::ALL {
+                    if networks.of(core) != cluster.networks().of(core) {
+                        cluster.set_network(networks.of(core));
+                    }
+                }
                 let _ = reply.send(());
             }
             Ask::Scrape(reply) => {

@@ -92,6 +92,11 @@ pub struct Flags {
     /// the first that names a workload holds for it
     #[arg(long, value_name = "NAMESPACE/NAME=NAME,…", value_parser = choice_for)]
     pub models_for: Vec<(Pattern, Choice)>,
+    /// Days that the models prophet and prophet_lstm are told of beforehand, in UTC: JSON, names with their dates, as in
+    /// {"sale": ["2026-11-27", "2026-12-24"]}; at most 12 names. The days of one name move the load alike: what they do is
+    /// learned from those of the last two weeks
+    #[arg(long, value_name = "FILE")]
+    pub holidays: Option<PathBuf>,
     /// Demo only: the finished runs (JSON) that the page compares at the end; may appear later
     #[arg(long, value_name = "FILE")]
     pub comparison: Option<PathBuf>,
@@ -138,6 +143,12 @@ impl Flags {
             patterns.find(|(i, (pattern, _))| self.models_for[..*i].iter().any(|(other, _)| other == pattern))
         {
             bail!("--models-for {pattern} is there twice: only the first would count");
+        }
+        let mut chosen = self.models_for.iter().map(|(_, choice)| choice).chain([&self.models]);
+        if self.holidays.is_some() && !chosen.any(Choice::reads_holidays) {
+            bail!(
+                "--holidays: none of the models reads them; prophet and prophet_lstm do (--models, --models-for)"
+            );
         }
         if self.target == TargetAddress::Kubernetes && self.clock.clock_speed != 1.0 {
             bail!("--target kubernetes runs in real time: leave --clock-speed out");
@@ -200,6 +211,16 @@ mod tests {
         assert!(said("--models tuned_smoothing,gru,cnn").contains("gru and cnn are both heads"));
         let twice = flags("--models-for a/b=tuned_smoothing --models-for a/b=tuned_smoothing,arima").unwrap();
         assert!(twice.check().unwrap_err().to_string().contains("a/b is there twice"));
+    }
+
+    #[test]
+    fn holidays_want_a_model_that_reads_them() {
+        let check = |more: &str| {
+            parse(&format!("aggregator --target kubernetes --holidays f {more}")).unwrap().check()
+        };
+        assert!(check("").unwrap_err().to_string().contains("prophet_lstm"));
+        assert!(check("--models tuned_smoothing,prophet").is_ok());
+        assert!(check("--models-for a/b=tuned_smoothing,prophet_lstm").is_ok());
     }
 
     #[test]

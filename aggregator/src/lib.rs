@@ -6,6 +6,7 @@ pub mod control;
 pub mod errand;
 pub mod flags;
 pub mod history;
+pub mod holidays;
 pub mod ingest;
 pub mod metrics;
 pub mod page;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prescale_core::choices::Choices;
 use prescale_core::cluster::{Cluster, ClusterSettings};
+use prescale_models::Holidays;
 use prescale_shell::client::{Access, Client};
 use prescale_shell::clock::Clock;
 use prescale_shell::server::{self, bind, serve};
@@ -64,13 +66,16 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Some(account) => Some(review::Reviewer::new(account, flags.review_peers_of.as_deref()).await?),
         None => None,
     };
+    let holidays = match &flags.holidays {
+        Some(path) => holidays::read(path).with_context(|| format!("--holidays {}", path.display()))?,
+        None => Holidays::default(),
+    };
     let target = Arc::new(Target::new(&flags.target).await?);
     let dir = flags.state_dir.as_deref();
     let state = Arc::new(State::open(dir).with_context(|| match dir {
         Some(dir) => format!("--state-dir {}", dir.display()),
         None => "no --state-dir".into(),
     })?);
-    let weights = training::open(dir).context("--state-dir")?;
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let metrics = Arc::new(Metrics::default());
@@ -93,12 +98,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let address = listener.local_addr().context("can't tell where it listens")?;
 
-    let models = Choices::new(flags.models_for, flags.models);
+    let models = Choices::new(flags.models_for, flags.models).with_holidays(&holidays);
     let cores = models.cores();
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
         models,
-        networks: weights.networks(),
+        networks: state.weights().networks(),
         ..ClusterSettings::default()
     });
     if let Some(path) = &flags.history {
@@ -115,12 +120,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let (running, control_loop) = control::start(parts, shutdown.clone())?;
     let Running { control, lists, target: health } = running;
-    if !peers.is_empty() {
-        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics)));
-    }
     let training = Training::new(
         TrainingSettings { cores, at: flags.train_at, share: flags.train_cpu_share },
-        weights,
         clock,
         control.clone(),
         Arc::clone(&state),
@@ -128,6 +129,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         shutdown.clone(),
     );
     tokio::spawn(training.clone().nightly());
+    if !peers.is_empty() {
+        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics), training.clone()));
+    }
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,

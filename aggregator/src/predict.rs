@@ -1,13 +1,14 @@
 //! `POST /api/v1/predict`: a series in, quantiles out, by any of the models. What is asked is judged field by field, and
 //! computed on a thread of its own, one at a time: the control loop does not wait for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prescale_models::ensemble::MAX_STEPS;
 use prescale_models::expert::VALUE_LIMIT;
 use prescale_models::neural::{CoreKind, Pooled, shipped_as};
-use prescale_models::{Bin, Ensemble, Forecast, Forecaster, Grid, LEVELS, ModelKind, Target};
+use prescale_models::{Bin, Ensemble, Forecast, Forecaster, Grid, Holidays, LEVELS, ModelKind, Target};
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, text,
 };
@@ -45,7 +46,7 @@ const ENSEMBLES: [&str; 5] = ["cluster", "cluster_lstm", "cluster_cnn", "headles
 
 /// Everything that can be asked, by name.
 fn names() -> impl Iterator<Item = &'static str> {
-    ENSEMBLES.into_iter().chain(CoreKind::ALL.map(CoreKind::name)).chain(ModelKind::ALL.map(ModelKind::name))
+    ENSEMBLES.into_iter().chain(CoreKind::ALL.map(CoreKind::name)).chain(alone().map(ModelKind::name))
 }
 
 /// Lets one request at a time have a thread.
@@ -63,6 +64,7 @@ struct Asked {
     values: Vec<Option<f64>>,
     targets: Vec<Target>,
     model: String,
+    holidays: Holidays,
 }
 
 #[derive(Debug)]
@@ -188,7 +190,7 @@ fn run(asked: &Asked, enough: impl Fn() -> bool) -> Result<Predicted, Refused> {
 fn ensemble(asked: &Asked) -> Ensemble {
     let (grid, targets) = (asked.grid, &asked.targets);
     if let Some(kind) = ModelKind::ALL.into_iter().find(|kind| kind.name() == asked.model) {
-        return Ensemble::single(grid, targets, kind);
+        return Ensemble::single_with(grid, targets, kind, &asked.holidays);
     }
     let headed = |core| Ensemble::cluster_with(grid, targets, shipped_as(core));
     match asked.model.as_str() {
@@ -265,9 +267,10 @@ fn judge(body: &[u8]) -> Result<Asked, String> {
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON object: {error}"))?;
     let mut take = |name: &str| fields.remove(name).filter(|value| !value.is_null());
     let (step, start) = (take("step_seconds"), take("start_unix_seconds"));
-    let (values, targets, model) = (take("values"), take("targets"), take("model"));
+    let (values, targets, model, holidays) =
+        (take("values"), take("targets"), take("model"), take("holidays"));
     if let Some(other) = fields.keys().next() {
-        let known = "step_seconds, start_unix_seconds, values, targets, model";
+        let known = "step_seconds, start_unix_seconds, values, targets, model, holidays";
         return Err(format!("{other:?}: no such field; there are {known}"));
     }
     let step_seconds = step
@@ -288,12 +291,14 @@ fn judge(body: &[u8]) -> Result<Asked, String> {
             format!("start_unix_seconds: {}; {multiple}, when the first bin began", said(start.as_ref()))
         })?;
     let grid = Grid { step_seconds };
+    let model = model_of(model)?;
     Ok(Asked {
         grid,
         first: grid.index_at(start_seconds),
         values: values_of(values)?,
         targets: targets.map_or_else(|| Ok(usual()), targets_of)?,
-        model: model_of(model)?,
+        holidays: holidays.map_or_else(|| Ok(Holidays::default()), |it| holidays_of(it, &model))?,
+        model,
     })
 }
 
@@ -362,6 +367,26 @@ fn targets_of(targets: Value) -> Result<Vec<Target>, String> {
     Ok(targets)
 }
 
+fn holidays_of(holidays: Value, model: &str) -> Result<Holidays, String> {
+    let mut readers = ModelKind::ALL.into_iter().filter(|kind| kind.reads_holidays()).map(ModelKind::name);
+    if !readers.clone().any(|name| name == model) {
+        let readers: Vec<_> = readers.by_ref().collect();
+        return Err(format!(
+            "holidays: {model} reads none; leave them out, or take {}",
+            readers.join(" or ")
+        ));
+    }
+    let wanted = "an object of names, each with an array of dates, as in {\"sale\":[\"2026-11-27\"]}";
+    let named: BTreeMap<String, Vec<String>> = serde_json::from_value(holidays.clone())
+        .map_err(|_| format!("holidays: {}; {wanted}", said(Some(&holidays))))?;
+    Holidays::of(named).map_err(|wrong| format!("holidays: {wrong}"))
+}
+
+/// Those that need the series alone: of a series that is sent no node has a forecast.
+fn alone() -> impl Iterator<Item = ModelKind> {
+    ModelKind::ALL.into_iter().filter(|kind| *kind != ModelKind::NodeMerge)
+}
+
 fn model_of(model: Option<Value>) -> Result<String, String> {
     let Some(model) = model else { return Ok(ENSEMBLES[0].into()) };
     match model.as_str().filter(|name| names().any(|known| known == *name)) {
@@ -383,7 +408,7 @@ mod tests {
         assert!(judge(format!("{{{good}}}").as_bytes()).is_ok());
         let long =
             format!(r#""step_seconds":60,"start_unix_seconds":0,"values":[{}1]"#, "1,".repeat(MAX_VALUES));
-        let cases: [(&str, &str); 20] = [
+        let cases: [(&str, &str); 24] = [
             ("", "step_seconds: missing; a divisor of 900"),
             (r#""step_seconds":7"#, "step_seconds: 7; a divisor of 900 from 10 to 900"),
             (r#""step_seconds":5"#, "step_seconds: 5; "),
@@ -415,6 +440,19 @@ mod tests {
                 &format!(r#"{good},"model":"oracle""#),
                 "model: \"oracle\"; one of cluster, cluster_lstm, cluster_cnn, headless, node, gru",
             ),
+            (
+                &format!(r#"{good},"holidays":{{"sale":["2026-11-27"]}}"#),
+                "holidays: cluster reads none; leave them out, or take prophet or prophet_lstm",
+            ),
+            (
+                &format!(r#"{good},"model":"prophet","holidays":["2026-11-27"]"#),
+                r#"holidays: ["2026-11-27"]; an object of names"#,
+            ),
+            (
+                &format!(r#"{good},"model":"prophet","holidays":{{"sale":["2026-02-30"]}}"#),
+                r#"holidays: holiday "sale": "2026-02-30" is no date like"#,
+            ),
+            (&format!(r#"{good},"model":"node_merge""#), "model: \"node_merge\"; one of cluster"),
             (&format!(r#"{good},"horizon":5"#), "\"horizon\": no such field; there are step_seconds"),
         ];
         for (body, beginning) in cases {
@@ -428,6 +466,20 @@ mod tests {
     }
 
     #[test]
+    fn holidays_reach_the_model_that_reads_them() {
+        // Six days of quarter-hours, the fourth and the seventh days of sale: noon of the seventh.
+        let values: Vec<f64> = (0..6 * 96).map(|i| if i / 96 == 3 { 200.0 } else { 100.0 }).collect();
+        let noon = |holidays: &str| {
+            let bins = format!(r#""step_seconds":900,"start_unix_seconds":0,"values":{values:?}"#);
+            let body = format!(r#"{{{bins},"targets":[{{"at":48}}],"model":"prophet"{holidays}}}"#);
+            run(&judge(body.as_bytes()).expect("it is right"), || false).expect("in time").targets[0]
+                .quantiles[1]
+        };
+        let known = noon(r#","holidays":{"sale":["1970-01-04","1970-01-07"]}"#);
+        assert!(known > noon("") + 50.0, "{known}, {} without", noon(""));
+    }
+
+    #[test]
     fn every_model_forecasts_on_every_grid_that_is_taken() {
         for (name, step) in names().flat_map(|name| [10, 36, 60, 900].map(|step| (name, step))) {
             let asked = Asked {
@@ -436,6 +488,7 @@ mod tests {
                 values: (0..200).map(|i| (i % 7 != 3).then_some(f64::from(i % 5))).collect(),
                 targets: vec![Target::At { steps: MAX_STEPS }, Target::MaxOver { steps: 2 }],
                 model: name.into(),
+                holidays: Holidays::default(),
             };
             let predicted = run(&asked, || false).expect(name);
             assert_eq!(predicted.origin_unix_seconds, 30_000_200 * i64::from(step));

@@ -1,20 +1,24 @@
-//! What outlives this process: the store of every workload's state, and who may give and take it.
+//! What outlives this process: the store of every workload's state and the trained weights, and who may give and take them.
 
 pub mod peers;
 pub mod store;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prescale_core::world::WorkloadId;
 use store::Store;
 
-/// The store, and what the control loop, the peers' door and the follower of the leader tell each other about it.
+use crate::training::versions::Versions;
+
+/// The store and the weights, and what the control loop, the peers' door and the follower of the leader tell each other
+/// about them.
 #[derive(Debug)]
 pub struct State {
     /// Every workload's newest state.
     pub store: Store,
+    weights: Mutex<Versions>,
     leads: AtomicBool,
     /// It holds state of a leader that this process has not acted from yet.
     fed: AtomicBool,
@@ -23,13 +27,19 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the store in `dir`, or one in memory that only feeds peers.
+    /// Opens what is in `dir`, or what is in memory and only feeds peers.
     ///
     /// # Errors
-    /// One sentence, when the directory can't be used. A store that can't be read is put aside and begun anew.
+    /// One sentence, when the directory can't be used. A store that can't be read is put aside and begun anew, weights that
+    /// can't be are left out.
     pub fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
-        let store = Store::open(dir)?;
-        Ok(Self { store, leads: false.into(), fed: false.into(), lost: Mutex::default() })
+        let (store, weights) = (Store::open(dir)?, Mutex::new(Versions::open(dir)?));
+        Ok(Self { store, weights, leads: false.into(), fed: false.into(), lost: Mutex::default() })
+    }
+
+    /// The versions of the heads' networks. Held while they are written, so not to be waited for by the loop.
+    pub fn weights(&self) -> MutexGuard<'_, Versions> {
+        self.weights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this replica may write to the target.

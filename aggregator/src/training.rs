@@ -1,18 +1,17 @@
 //! Training of the heads' networks on this cluster's own history: every night and on request, in the background, one after
-//! the other where several kinds are chosen; the versions that came of it; the way back.
+//! the other where several kinds are chosen; the versions that came of it, here or at the replica that leads; the way back.
 
 mod run;
 pub mod schedule;
-mod versions;
+pub mod versions;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prescale_models::neural::retraining::Challenge;
-use prescale_models::neural::{CoreKind, Network, Networks};
+use prescale_models::neural::{CoreKind, Network};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, query, text,
@@ -26,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::state::State;
 use run::{Ended, Work};
 use schedule::{Share, TrainAt};
-use versions::{Version, Versions};
+use versions::Version;
 
 /// Where the state of it is.
 pub const PATH: &str = "/api/v1/models/training";
@@ -96,11 +95,12 @@ struct Inner {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     status: Mutex<Status>,
+    /// One swap at a time, so that what was kept last is what runs.
+    swapping: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Status {
-    versions: Versions,
     running: Option<Running>,
     /// How the last one of each kind ended.
     last: BTreeMap<CoreKind, Finished>,
@@ -130,56 +130,37 @@ struct Finished {
     gain: Option<[f64; 3]>,
 }
 
-#[derive(Serialize)]
-struct View<'a> {
-    models: Vec<ModelView<'a>>,
+/// How it stands, for `GET` of it and of the models.
+#[derive(Debug, Serialize)]
+pub struct View {
+    models: Vec<ModelView>,
     trains: bool,
     next_unix_ms: Option<i64>,
     cpu_share: f64,
     running: Option<RunningView>,
-    versions: Vec<&'a Version>,
+    versions: Vec<Version>,
 }
 
 /// A kind that is some workload's head.
-#[derive(Serialize)]
-struct ModelView<'a> {
+#[derive(Debug, Serialize)]
+struct ModelView {
     model: &'static str,
     /// The version that runs.
     version: u32,
-    last: Option<&'a Finished>,
+    last: Option<Finished>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct RunningView {
     run: i64,
     model: &'static str,
     progress: f64,
 }
 
-/// The networks to begin with: those of the versions which ran last in this state directory.
-///
-/// # Errors
-/// When the directory of the weights can't be used.
-pub fn open(dir: Option<&Path>) -> anyhow::Result<Kept> {
-    Ok(Kept(Versions::open(dir)?))
-}
-
-/// The versions of a state directory.
-#[derive(Debug)]
-pub struct Kept(Versions);
-
-impl Kept {
-    /// The active versions' networks.
-    pub fn networks(&self) -> Networks {
-        self.0.networks()
-    }
-}
-
 impl Training {
     /// Ready to train; [`Training::nightly`] waits for the nights.
     pub fn new(
         settings: TrainingSettings,
-        Kept(versions): Kept,
         clock: Clock,
         control: Control,
         state: Arc<State>,
@@ -187,10 +168,10 @@ impl Training {
         shutdown: Shutdown,
     ) -> Self {
         for core in &settings.cores {
-            metrics.weights_run(core.name(), versions.active(*core).0);
+            metrics.weights_run(core.name(), state.weights().active(*core).0);
         }
-        let status = Mutex::new(Status { versions, running: None, last: BTreeMap::new(), next: None });
-        Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status }))
+        let (status, swapping) = Default::default();
+        Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status, swapping }))
     }
 
     /// Begins a training each night, where this replica leads then, until the shutdown.
@@ -217,7 +198,12 @@ impl Training {
 
     /// Answers `GET` of the state.
     pub fn show(&self) -> Response {
-        let status = self.status();
+        serialized(&self.view())
+    }
+
+    /// How it stands.
+    pub fn view(&self) -> View {
+        let (status, weights) = (self.status(), self.0.state.weights());
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
             model: it.core.name(),
@@ -225,17 +211,17 @@ impl Training {
         });
         let model = |core: &CoreKind| ModelView {
             model: core.name(),
-            version: status.versions.active(*core).0,
-            last: status.last.get(core),
+            version: weights.active(*core).0,
+            last: status.last.get(core).cloned(),
         };
-        serialized(&View {
+        View {
             models: self.0.settings.cores.iter().map(model).collect(),
             trains: self.0.state.leads(),
             next_unix_ms: status.next,
             cpu_share: self.0.settings.share.get(),
             running,
-            versions: status.versions.kept().collect(),
-        })
+            versions: weights.kept().cloned().collect(),
+        }
     }
 
     /// Answers `POST` of a training: 202 with the run's number.
@@ -267,20 +253,20 @@ impl Training {
             Ok(core) => core,
             Err(sentence) => return text(StatusCode::BAD_REQUEST, &sentence),
         };
-        let this = self.clone();
+        let state = Arc::clone(&self.0.state);
         let rolled = tokio::task::spawn_blocking(move || {
-            let mut status = this.status();
-            let was = status.versions.active(core).0;
-            status.versions.roll_back(core).map(|to| (was, to, status.versions.active(core).1))
+            let mut weights = state.weights();
+            let was = weights.active(core).0;
+            weights.roll_back(core).map(|to| (was, to))
         });
         match rolled.await {
-            Ok(Ok((was, Some(to), network))) => {
-                self.swap(to, network).await;
+            Ok(Ok((was, Some(to)))) => {
+                self.swap().await;
                 let model = core.name();
                 tracing::warn!("asked to: the {model} network goes back from version {was} to version {to}");
                 serialized(&serde_json::json!({ "model": model, "version": to, "was": was }))
             }
-            Ok(Ok((_, None, _))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
+            Ok(Ok((_, None))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
             Ok(Err(error)) => {
                 tracing::error!("the {} network stays as it is: {error:#}", core.name());
                 text(
@@ -341,11 +327,8 @@ impl Training {
     async fn run(&self, run: i64, core: CoreKind) -> Option<Finished> {
         let inner = &self.0;
         let progress = Arc::new(AtomicU32::new(0));
-        let (from, champion) = {
-            let mut status = self.status();
-            status.running = Some(Running { run, core, progress: Arc::clone(&progress) });
-            status.versions.active(core)
-        };
+        self.status().running = Some(Running { run, core, progress: Arc::clone(&progress) });
+        let (from, champion) = inner.state.weights().active(core);
         let finish = |outcome, version, challenge: Option<&Challenge>| {
             let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
             Some(Finished {
@@ -372,7 +355,7 @@ impl Training {
         );
         let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
         let work = Work {
-            champion,
+            champion: Arc::clone(&champion),
             settings,
             workloads,
             share: inner.settings.share,
@@ -405,19 +388,19 @@ impl Training {
                 return finish(Outcome::Failed, from, None);
             }
         };
-        let outcome = self.decide(core, from, &challenge, trained_until_unix_ms).await;
-        let version = self.status().versions.active(core).0;
+        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
+        let version = self.0.state.weights().active(core).0;
         finish(outcome, version, Some(&challenge))
     }
 
     /// Takes a challenger on, or not, and says so.
     async fn decide(
         &self,
-        core: CoreKind,
-        from: u32,
+        champion: (u32, Arc<Network<f32>>),
         challenge: &Challenge,
         trained_until_unix_ms: i64,
     ) -> Outcome {
+        let (from, core) = (champion.0, champion.1.settings().core);
         let Some(verdict) = challenge.verdict else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
@@ -449,17 +432,18 @@ impl Training {
             gain: [verdict.mean, verdict.low, verdict.high],
         };
         let network = Arc::new(challenge.network.clone());
-        let (this, kept) = (self.clone(), Arc::clone(&network));
+        let state = Arc::clone(&self.0.state);
         let added = tokio::task::spawn_blocking(move || {
-            let mut status = this.status();
-            if status.versions.active(core).0 != from || !this.0.state.leads() {
+            let mut weights = state.weights();
+            // Not the number alone: another leader's versions may have come meanwhile.
+            if weights.active(core) != champion || !state.leads() {
                 return Ok(None);
             }
-            status.versions.add(kept, version).map(Some)
+            weights.add(network, version).map(Some)
         });
         match added.await {
             Ok(Ok(Some(number))) => {
-                self.swap(number, network).await;
+                self.swap().await;
                 tracing::info!(
                     "the {} network is now version {number}: on the newest day of {} workloads its loss is lower than \
                      version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
@@ -482,17 +466,28 @@ impl Training {
         }
     }
 
-    /// Gives the loop the network of a version. A loop that has too much to do is asked until it takes it: what is kept
+    /// Gives the loop the active versions' networks. A loop that has too much to do is asked until it takes it: what is kept
     /// and what runs must be the same.
-    async fn swap(&self, number: u32, network: Arc<Network<f32>>) {
-        let model = network.settings().core.name();
-        while self.0.control.ask(|reply| Ask::Network(Arc::clone(&network), reply)).await.is_err() {
+    pub async fn swap(&self) {
+        let _one = self.0.swapping.lock().await;
+        loop {
+            let (networks, running) = {
+                let weights = self.0.state.weights();
+                let running = |core: &CoreKind| (core.name(), weights.active(*core).0);
+                let running: Vec<_> = self.0.settings.cores.iter().map(running).collect();
+                (weights.networks(), running)
+            };
+            if self.0.control.ask(|reply| Ask::Networks(networks, reply)).await.is_ok() {
+                for (model, version) in running {
+                    self.0.metrics.weights_run(model, version);
+                }
+                return;
+            }
             if self.0.shutdown.is_requested() {
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.0.metrics.weights_run(model, number);
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::world::Mode;
 
+mod nearest;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,9 @@ mod tests;
 pub const PREFIX: &str = "prescale.dev/";
 /// Longest value that is looked at; the longest sensible one is a list of ports.
 const MAX_VALUE_BYTES: usize = 256;
+/// Unknown names that are told, the first in the order of the text: an object holds thousands, and each is an Event. Who
+/// mends those sees the next.
+const MAX_UNKNOWN: usize = 16;
 /// Most ports: the kernel side holds no more for a pod.
 pub const MAX_PORTS: usize = prescale_agent_ebpf::layout::PORTS;
 
@@ -129,8 +133,8 @@ pub enum Problem {
     Unknown(String),
     /// The least is above the most.
     MinAboveMax,
-    /// Says something, but does not opt in.
-    NoMode(Annotation),
+    /// These say something, but nothing opts in.
+    NoMode(Vec<Annotation>),
 }
 
 impl fmt::Display for Problem {
@@ -141,11 +145,12 @@ impl fmt::Display for Problem {
                 write!(f, "{name}: `{value}` means nothing here; {mend}")
             }
             Self::Unknown(name) => {
-                write!(f, "{name}: there is no such annotation; correct its name or remove it (there are")?;
-                for (index, known) in Annotation::ALL.into_iter().enumerate() {
-                    let comma = if index == 0 { " " } else { ", " };
-                    write!(f, "{comma}{}", known.name().trim_start_matches(PREFIX))?;
+                write!(f, "{name}: there is no such annotation; ")?;
+                if let Some(meant) = nearest::to(name.trim_start_matches(PREFIX)) {
+                    write!(f, "did you mean {}? ", meant.name())?;
                 }
+                f.write_str("Correct its name or remove it (there are ")?;
+                list(f, Annotation::ALL.map(|known| known.name().trim_start_matches(PREFIX)))?;
                 f.write_str(")")
             }
             Self::MinAboveMax => write!(
@@ -154,15 +159,25 @@ impl fmt::Display for Problem {
                 Annotation::MinReplicas.name(),
                 Annotation::MaxReplicas.name()
             ),
-            Self::NoMode(annotation) => write!(
-                f,
-                "{} is set, but without {} the workload is not opted in; {}",
-                annotation.name(),
-                Annotation::Mode.name(),
-                Annotation::Mode.mend()
-            ),
+            Self::NoMode(set) => {
+                list(f, set.iter().map(|it| it.name()))?;
+                let (verb, mode) = (if set.len() == 1 { "is" } else { "are" }, Annotation::Mode);
+                write!(
+                    f,
+                    " {verb} set, but without {} the workload is not opted in; {}",
+                    mode.name(),
+                    mode.mend()
+                )
+            }
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, names: impl IntoIterator<Item = &'static str>) -> fmt::Result {
+    names.into_iter().enumerate().try_for_each(|(index, name)| {
+        let comma = if index == 0 { "" } else { ", " };
+        write!(f, "{comma}{name}")
+    })
 }
 
 /// What the annotations of one object say.
@@ -171,7 +186,7 @@ pub struct Said {
     /// `None`: not opted in. With any problem its mode is `observe`: a setting that was meant otherwise than it reads
     /// must not act.
     pub wish: Option<Wish>,
-    /// What can't be obeyed, in the order of [`Annotation::ALL`], unknown names last.
+    /// What can't be obeyed, each bad annotation once: values in the order of [`Annotation::ALL`], then unknown names.
     pub problems: Vec<Problem>,
 }
 
@@ -197,16 +212,21 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Sa
     {
         problems.push(Problem::MinAboveMax);
     }
-    if !given.contains(&Annotation::Mode) {
-        // An unknown name alone may be another program's mistake to make; a known one was meant for us.
-        let first = given.into_iter().min();
-        return Said { wish: None, problems: first.map(Problem::NoMode).into_iter().collect() };
+    let opts_in = given.contains(&Annotation::Mode);
+    if !opts_in && !given.is_empty() {
+        given.sort();
+        problems.push(Problem::NoMode(given));
     }
     problems.sort();
+    let mut unknown = 0;
+    problems.retain(|problem| {
+        unknown += usize::from(matches!(problem, Problem::Unknown(_)));
+        !matches!(problem, Problem::Unknown(_)) || unknown <= MAX_UNKNOWN
+    });
     if !problems.is_empty() {
         wish.mode = Mode::Observe;
     }
-    Said { wish: Some(wish), problems }
+    Said { wish: opts_in.then_some(wish), problems }
 }
 
 impl Wish {

@@ -1,7 +1,7 @@
 //! Which models forecast which workloads: a choice for all, and others by namespace and name.
 
-use prescale_models::Choice;
 use prescale_models::neural::CoreKind;
+use prescale_models::{Choice, Holidays};
 use thiserror::Error;
 
 use crate::world::WorkloadId;
@@ -53,6 +53,13 @@ impl Choices {
     /// The first rule that names a workload holds for it, `others` where none does.
     pub fn new(rules: Vec<(Pattern, Choice)>, others: Choice) -> Self {
         Self { rules, others }
+    }
+
+    /// The same, their models told of these holidays.
+    pub fn with_holidays(self, holidays: &Holidays) -> Self {
+        let told = |choice: Choice| choice.with_holidays(holidays.clone());
+        let rules = self.rules.into_iter().map(|(pattern, choice)| (pattern, told(choice)));
+        Self { rules: rules.collect(), others: told(self.others) }
     }
 
     /// The models of this workload.
@@ -143,7 +150,12 @@ mod tests {
         let headed = |core| rule("a/b", &of(&["tuned_smoothing", core]));
         let rules = vec![headed("cnn"), headed("lstm"), headed("cnn")];
         assert_eq!(Choices::new(rules, few.clone()).cores(), [CoreKind::Lstm, CoreKind::Cnn]);
-        assert_eq!(Choices::from(few).cores(), []);
+        assert_eq!(Choices::from(few.clone()).cores(), []);
+
+        let holidays = Holidays::of([("sale", vec!["2026-11-27"])]).unwrap();
+        let told = choices.with_holidays(&holidays);
+        assert!(told.all().count() == 3 && told.all().all(|choice| choice.holidays() == &holidays));
+        assert_eq!(told.of(&id("batch", "web")), &few.with_holidays(holidays));
     }
 
     #[test]

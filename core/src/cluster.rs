@@ -18,6 +18,8 @@ mod writes;
 #[cfg(test)]
 mod doubts;
 #[cfg(test)]
+mod informed;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ mod workload;
 use std::collections::BTreeMap;
 
 pub use demand::{Demand, Hold, Latency, MergedBurst, PodLoad, Refused, Second, Totals, WrongUnit};
+pub use local::merged_forecast;
 
 use crate::counters::Histogram;
 use crate::time::Now;

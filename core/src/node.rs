@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use attach::{Need, WatchedState};
 use local::LocalWorkload;
+pub use local::local_ensemble;
 use prescale_models::Forecast;
 
 use crate::counters::Counters;

@@ -37,6 +37,22 @@ pub struct Node {
     pub stale: bool,
 }
 
+/// Something that was asked for by annotations and is not done. `/api/v1/workloads` names those of all workloads, also of
+/// such as are not taken on; `/api/v1/workloads/{namespace}/{name}` its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// The workload's name.
+    pub name: String,
+    /// `Deployment` or `StatefulSet`.
+    pub kind: &'static str,
+    /// The reason of its Event.
+    pub reason: &'static str,
+    /// What is wrong and the mend, for a person: the Event's text.
+    pub sentence: String,
+}
+
 /// A workload in one row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {

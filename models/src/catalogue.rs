@@ -1,8 +1,8 @@
 //! Every model that the aggregator knows, in a sentence each: what it is, from where, after how much history it speaks.
 
 use crate::expert::ModelKind;
-use crate::hybrid;
 use crate::neural::{CoreKind, shipped_as};
+use crate::{hybrid, trees};
 
 /// One model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,9 +105,22 @@ fn expert(kind: ModelKind) -> Card {
             Some("Zhang, Neurocomputing 50, 2003"),
             "two days",
         ),
-        ModelKind::Trees => ("boosted trees fitted on the past of many workloads", None, "an hour"),
+        ModelKind::NodeMerge => (
+            "what the nodes expect of the next two minutes, merged",
+            None,
+            "an hour, while the nodes forecast; grids of seconds",
+        ),
+        ModelKind::Trees => (
+            "boosted trees, fitted on many workloads, correct the expert that was nearest lately",
+            Some("Ke et al., LightGBM, NIPS 2017; Friedman, Annals of Statistics 29, 2001, §4.3"),
+            "an hour",
+        ),
     };
-    let weights = (kind == ModelKind::ProphetLstm).then(|| hybrid::shipped().checksum());
+    let weights = match kind {
+        ModelKind::ProphetLstm => Some(hybrid::shipped().checksum()),
+        ModelKind::Trees => Some(trees::shipped().checksum()),
+        _ => None,
+    };
     Card { name: kind.name(), part: Part::Expert(kind), what, source, awake_after, weights }
 }
 
@@ -122,7 +135,7 @@ mod tests {
         let names: Vec<&str> = cards.iter().map(|card| card.name).collect();
         assert_eq!(names, crate::choice::names());
         let trained: Vec<&str> = cards.iter().filter(|it| it.weights.is_some()).map(|it| it.name).collect();
-        assert_eq!(trained, ["prophet_lstm", "gru", "lstm", "cnn"]);
+        assert_eq!(trained, ["prophet_lstm", "trees", "gru", "lstm", "cnn"]);
         let gru = cards.iter().find(|it| it.name == "gru").unwrap();
         assert_eq!((gru.part, gru.weights), (Part::Head(CoreKind::Gru), Some(shipped().checksum())));
         let mut weights: Vec<u32> = cards.iter().filter_map(|it| it.weights).collect();

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::expert::ModelKind;
 use crate::forecast::Grid;
+use crate::holidays::Holidays;
 use crate::neural::CoreKind;
 
 /// On grids finer than this only the level, the day and the hour are forecast: within the few minutes that such a grid
@@ -17,6 +18,7 @@ pub struct Choice {
     /// In [`ModelKind::ALL`]'s order, so that the order in which they are named changes nothing.
     experts: Vec<ModelKind>,
     head: Option<CoreKind>,
+    holidays: Holidays,
 }
 
 /// Why a list of names is no choice.
@@ -60,7 +62,7 @@ impl Default for Choice {
     fn default() -> Self {
         use ModelKind::{HoltWinters, HourlyHoltWinters, RlsAr, TunedSmoothing, WeeklyHoltWinters};
         let experts = vec![TunedSmoothing, HoltWinters, HourlyHoltWinters, WeeklyHoltWinters, RlsAr];
-        Self { experts, head: Some(CoreKind::Gru) }
+        Self { experts, head: Some(CoreKind::Gru), holidays: Holidays::default() }
     }
 }
 
@@ -90,7 +92,22 @@ impl Choice {
             return Err(Unfit::NoSmoothing);
         }
         experts.sort_by_key(|kind| ModelKind::ALL.iter().position(|it| it == kind));
-        Ok(Self { experts, head })
+        Ok(Self { experts, head, holidays: Holidays::default() })
+    }
+
+    /// The same models, with these holidays.
+    pub fn with_holidays(self, holidays: Holidays) -> Self {
+        Self { holidays, ..self }
+    }
+
+    /// What holidays its models may know of.
+    pub fn holidays(&self) -> &Holidays {
+        &self.holidays
+    }
+
+    /// Whether any of its models knows of holidays.
+    pub fn reads_holidays(&self) -> bool {
+        self.experts.iter().any(|kind| kind.reads_holidays())
     }
 
     /// Their names, the head's last.
@@ -123,8 +140,13 @@ impl std::fmt::Display for Choice {
 
 /// Whether a model takes part on this grid where it is chosen.
 fn runs_on(kind: ModelKind, grid: Grid) -> bool {
-    use ModelKind::{HoltWinters, HourlyHoltWinters, TunedSmoothing};
-    grid.step_seconds >= COARSE_SECONDS || matches!(kind, TunedSmoothing | HoltWinters | HourlyHoltWinters)
+    use ModelKind::{HoltWinters, HourlyHoltWinters, NodeMerge, TunedSmoothing};
+    match kind {
+        TunedSmoothing | HoltWinters | HourlyHoltWinters => true,
+        // Nodes look two minutes ahead.
+        NodeMerge => grid.step_seconds < COARSE_SECONDS,
+        _ => grid.step_seconds >= COARSE_SECONDS,
+    }
 }
 
 /// The smoothers are rarely far off.

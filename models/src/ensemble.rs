@@ -7,6 +7,7 @@ use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
 use crate::forecast::{Forecast, Forecaster, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
+use crate::holidays::Holidays;
 use crate::neural::{Network, Networks, shipped};
 use crate::regime::{self, Regime};
 use crate::scale::LocalScale;
@@ -37,6 +38,8 @@ pub struct EnsembleSettings {
     pub targets: Vec<Target>,
     /// The experts, each with its weight before anything was settled.
     pub experts: Vec<(ModelKind, f64)>,
+    /// Known to those that [read them](ModelKind::reads_holidays).
+    pub holidays: Holidays,
 }
 
 /// One expert's standing for one target and level.
@@ -195,8 +198,8 @@ impl Ensemble {
     }
 
     fn experts_of(grid: Grid, targets: &[Target], choice: &Choice) -> Self {
-        let experts = choice.experts(grid);
-        Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts })
+        let (experts, holidays) = (choice.experts(grid), choice.holidays().clone());
+        Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts, holidays })
     }
 
     /// The light ensemble that an agent runs, a few microseconds a bin.
@@ -205,12 +208,19 @@ impl Ensemble {
         let chosen = Choice::default().experts(grid);
         // The regression is too dear for an agent.
         experts.extend(chosen.into_iter().filter(|(kind, _)| *kind != ModelKind::RlsAr));
-        Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts })
+        let holidays = Holidays::default();
+        Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts, holidays })
     }
 
     /// One model alone, with its own residual quantiles and tracking.
     pub fn single(grid: Grid, targets: &[Target], model: ModelKind) -> Self {
-        Self::new(&EnsembleSettings { grid, targets: targets.to_vec(), experts: vec![(model, 1.0)] })
+        Self::single_with(grid, targets, model, &Holidays::default())
+    }
+
+    /// The same with these holidays, of which it knows if it [reads any](ModelKind::reads_holidays).
+    pub fn single_with(grid: Grid, targets: &[Target], model: ModelKind, holidays: &Holidays) -> Self {
+        let (targets, experts, holidays) = (targets.to_vec(), vec![(model, 1.0)], holidays.clone());
+        Self::new(&EnsembleSettings { grid, targets, experts, holidays })
     }
 
     /// An ensemble of these settings.
@@ -219,8 +229,9 @@ impl Ensemble {
     /// If there is no target or expert, too many experts, a target of no steps or more than [`MAX_STEPS`], or a
     /// prior weight that is not positive: settings are our own code's.
     pub fn new(settings: &EnsembleSettings) -> Self {
-        let EnsembleSettings { grid, targets, experts } = settings;
-        let build = |(kind, prior): &(ModelKind, f64)| (experts::build(*kind, *grid, targets), *prior);
+        let EnsembleSettings { grid, targets, experts, holidays } = settings;
+        let build =
+            |(kind, prior): &(ModelKind, f64)| (experts::build(*kind, *grid, targets, holidays), *prior);
         Self::of(*grid, targets, experts.iter().map(build).collect())
     }
 
@@ -256,6 +267,12 @@ impl Ensemble {
             losses: vec![0.0; experts.len()],
             experts,
         }
+    }
+
+    /// Takes what the nodes expect, merged, before the bin that has just ended is observed; who looks at the series alone
+    /// does not care.
+    pub fn hear(&mut self, nodes: &Forecast) {
+        self.experts.iter_mut().for_each(|expert| expert.hear(nodes));
     }
 
     /// Takes the next bin: settles the forecasts that it makes due, learns, forecasts anew.

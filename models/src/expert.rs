@@ -1,6 +1,6 @@
 //! The trait that every forecaster, now and later, stands behind.
 
-use crate::forecast::{Grid, Target};
+use crate::forecast::{Forecast, Grid, Target};
 use crate::state::State;
 
 /// The largest value that a series carries: far above any request rate, and still exact in `f32` to one part in 10^7.
@@ -79,13 +79,15 @@ pub enum ModelKind {
     StatuScale,
     /// Prophet's fit, its residuals forecast by a small LSTM that was trained on other workloads.
     ProphetLstm,
-    /// Boosted trees, fitted on the past of many workloads: needs a model ([`crate::trees::PooledTrees`]).
+    /// What the nodes expect, merged: needs to be told ([`Expert::hear`]), and sleeps until it is.
+    NodeMerge,
+    /// Boosted trees, fitted on the past of many workloads.
     Trees,
 }
 
 impl ModelKind {
-    /// All that need nothing but the series.
-    pub const ALL: [Self; 15] = [
+    /// All.
+    pub const ALL: [Self; 17] = [
         Self::LastValue,
         Self::LinearTwoMinutes,
         Self::TunedSmoothing,
@@ -101,7 +103,14 @@ impl ModelKind {
         Self::Prophet,
         Self::StatuScale,
         Self::ProphetLstm,
+        Self::NodeMerge,
+        Self::Trees,
     ];
+
+    /// Whether it knows of holidays.
+    pub fn reads_holidays(self) -> bool {
+        matches!(self, Self::Prophet | Self::ProphetLstm)
+    }
 
     /// The name in metrics, files and the API.
     pub fn name(self) -> &'static str {
@@ -121,6 +130,7 @@ impl ModelKind {
             Self::Prophet => "prophet",
             Self::StatuScale => "statuscale",
             Self::ProphetLstm => "prophet_lstm",
+            Self::NodeMerge => "node_merge",
             Self::Trees => "trees",
         }
     }
@@ -130,6 +140,10 @@ impl ModelKind {
 pub trait Expert: Send + State {
     /// Which model this is.
     fn kind(&self) -> ModelKind;
+
+    /// Takes what the nodes expect, merged, before the bin that has just ended is observed. Who looks at the series alone
+    /// does not care.
+    fn hear(&mut self, _nodes: &Forecast) {}
 
     /// Takes the next bin, already [`Bin::sane`]. Indices only grow; a jump is a gap of missing bins.
     fn observe(&mut self, bin: Bin);

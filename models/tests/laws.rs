@@ -4,10 +4,7 @@
 
 mod common;
 
-use std::sync::{Arc, OnceLock};
-
 use common::{Rng, diurnal};
-use prescale_models::trees::{Booster, Collector, Examples, FEATURES, PooledTrees};
 use prescale_models::{Bin, Ensemble, Forecast, Grid, ModelKind, Target};
 use proptest::prelude::*;
 
@@ -23,26 +20,7 @@ fn everyone(step: u32) -> Vec<(&'static str, Ensemble)> {
     let mut all =
         vec![("node", Ensemble::node(grid, &TARGETS)), ("cluster", Ensemble::cluster(grid, &TARGETS))];
     all.extend(ModelKind::ALL.map(|kind| (kind.name(), Ensemble::single(grid, &TARGETS, kind))));
-    let trees = PooledTrees::new(fitted_trees(), grid, &TARGETS);
-    all.push((ModelKind::Trees.name(), Ensemble::of(grid, &TARGETS, vec![(Box::new(trees), 1.0)])));
     all
-}
-
-/// Trees that were fitted on four days of another workload.
-fn fitted_trees() -> Arc<Booster> {
-    static MODEL: OnceLock<Arc<Booster>> = OnceLock::new();
-    let model = MODEL.get_or_init(|| {
-        let mut collector = Collector::new(Grid { step_seconds: 300 }, &TARGETS, 2);
-        let (mut examples, mut rng) = (Examples::default(), Rng(5));
-        for index in 0..4 * 288 {
-            collector.observe(Bin::new(index, diurnal(&mut rng, index * 300, 300)), &mut examples);
-        }
-        // Four targets of every second origin, but for the first hour and what is not due at the end.
-        assert_eq!(examples.labels.len(), examples.rows.len() / FEATURES);
-        assert!((2200..=4 * 576).contains(&examples.labels.len()), "{}", examples.labels.len());
-        PooledTrees::fit(&examples)
-    });
-    Arc::clone(model)
 }
 
 fn assert_sound(name: &str, forecast: &Forecast) {

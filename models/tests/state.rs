@@ -5,22 +5,11 @@
 mod common;
 
 use common::{Rng, diurnal};
-use prescale_models::trees::{Booster, Collector, Examples, PooledTrees};
 use prescale_models::{Bin, Ensemble, Grid, ModelKind, Target, Unreadable};
 use proptest::prelude::*;
 
 const TARGETS: [Target; 3] =
     [Target::At { steps: 1 }, Target::MaxOver { steps: 5 }, Target::MaxOver { steps: 60 }];
-
-fn trees(grid: Grid) -> Ensemble {
-    let mut collector = Collector::new(grid, &TARGETS, 2);
-    let (mut examples, mut rng) = (Examples::default(), Rng(5));
-    for index in 0..2 * 288 {
-        collector.observe(Bin::new(index, diurnal(&mut rng, index * 300, 300)), &mut examples);
-    }
-    let model: std::sync::Arc<Booster> = PooledTrees::fit(&examples);
-    Ensemble::of(grid, &TARGETS, vec![(Box::new(PooledTrees::new(model, grid, &TARGETS)), 1.0)])
-}
 
 type Build = Box<dyn Fn() -> Ensemble>;
 
@@ -29,7 +18,6 @@ fn everyone(step: u32) -> Vec<(&'static str, Build)> {
     let mut all: Vec<(&'static str, Build)> = vec![
         ("node", Box::new(move || Ensemble::node(grid, &TARGETS))),
         ("cluster", Box::new(move || Ensemble::cluster(grid, &TARGETS))),
-        ("trees", Box::new(move || trees(grid))),
     ];
     for kind in ModelKind::ALL {
         all.push((kind.name(), Box::new(move || Ensemble::single(grid, &TARGETS, kind))));

@@ -1,8 +1,13 @@
-//! The boosted trees against XGBoost, LightGBM and, for quantiles, a brute-force search in exact fractions.
+//! The boosted trees against XGBoost, LightGBM and, for quantiles, a brute-force search in exact fractions; the pooled ones
+//! that ship.
 //!
 //! The expected values were made by `models/tests/reference/trees.py`, which says with which versions.
 
-use prescale_models::trees::{Booster, Growth, Objective, Settings};
+use prescale_models::neural::training::hash;
+use prescale_models::trees::{
+    Booster, Collector, Examples, FEATURES, Growth, Objective, Settings, fingerprint,
+};
+use prescale_models::{Bin, Grid, Target};
 
 /// As `data` in the script: rows of three, labels.
 fn data(n: usize) -> (Vec<f32>, Vec<f64>) {
@@ -66,4 +71,34 @@ fn quantile_trees_are_those_of_an_exhaustive_search() {
         let settings = Settings { objective: Objective::Quantile(level), trees: 4, ..PLAIN };
         assert_near(fitted(&settings), expected);
     }
+}
+
+#[test]
+fn the_shipped_booster_was_fitted_by_this_code() {
+    let sidecar: serde_json::Value = serde_json::from_str(include_str!("../weights/trees.json")).unwrap();
+    let bytes = include_bytes!("../weights/trees.safetensors");
+    assert!(bytes.len() < 300_000, "{} bytes", bytes.len());
+    assert_eq!(sidecar["weights"], format!("{:016x}", hash(bytes)), "the JSON file's");
+    // Where this fails, regressors or fit have changed since: `cargo xtask train --core trees`, and new figures in the card.
+    assert_eq!(sidecar["code"], format!("{:016x}", fingerprint()));
+    // They saw what the networks saw: the test that holds these to the training parts holds for both.
+    let gru: serde_json::Value = serde_json::from_str(include_str!("../weights/gru.json")).unwrap();
+    let until = |it: &serde_json::Value| {
+        let saw = it["saw"].as_array().unwrap().iter();
+        saw.map(|it| (it["trace"].to_string(), it["until"].to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(until(&sidecar), until(&gru));
+}
+
+#[test]
+fn an_example_is_every_so_many_th_origin_with_the_outcome_that_followed() {
+    let targets = [Target::At { steps: 1 }, Target::At { steps: 30 }];
+    let mut collector = Collector::new(Grid { step_seconds: 300 }, &targets, 2);
+    let mut examples = Examples::default();
+    for index in 0..4 * 288_i64 {
+        collector.observe(Bin::new(index, 50.0 + (index * 7919 % 101) as f64), &mut examples);
+    }
+    assert_eq!(examples.labels.len(), examples.rows.len() / FEATURES);
+    // Two targets of every second origin, but for the first hour and what is not due at the end.
+    assert!((1100..=2 * 576).contains(&examples.labels.len()), "{}", examples.labels.len());
 }

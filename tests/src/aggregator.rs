@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,13 +62,23 @@ impl Aggregator {
     /// # Panics
     /// When it does not say where it listens; its log is in the message.
     pub fn start(target: SocketAddr, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary("prescale-aggregator"))
-            .args(["--listen", "127.0.0.1:0", "--target", &format!("local={target}")])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the aggregator starts");
+        Self::launch(Command::new(binary("prescale-aggregator")), &format!("local={target}"), arguments)
+    }
+
+    /// The same, in the cluster of `kubeconfig`; `target` as `--target` takes it.
+    ///
+    /// # Panics
+    /// As [`Aggregator::start`].
+    pub fn in_cluster(kubeconfig: &Path, target: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary("prescale-aggregator"));
+        command.env("KUBECONFIG", kubeconfig);
+        Self::launch(command, target, arguments)
+    }
+
+    fn launch(mut command: Command, target: &str, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--target", target]).args(arguments);
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the aggregator starts");
         let lines = lines_of(child.stderr.take().expect("it is piped"));
         let mut log = Vec::new();
         let address: SocketAddr = loop {

@@ -1,6 +1,7 @@
 //! What needs more than one crate: the tests' helpers, the simulator, the demo, the forecast runner.
 
 pub mod aggregator;
+pub mod api_server;
 pub mod binaries;
 pub mod certificates;
 pub mod cluster;

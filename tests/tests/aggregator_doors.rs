@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use prescale_core::Wall;
-use prescale_core::wire::{MAX_BODY_BYTES, ReportReply, VERSION, WatchList};
+use prescale_core::wire::{MAX_BODY_BYTES, NodeReport, ReportReply, VERSION, WatchList};
 use prescale_shell::client::{self, Client};
-use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
+use prescale_shell::http::{JSON, Method, PROTOBUF, Request, StatusCode};
 use prescale_shell::token::TokenFile;
 use prescale_tests::aggregator::{Aggregator, FakeAgent, FakeTarget, SOON, until, workload};
+use prescale_tests::api_server::{ApiServer, body, said};
+use prescale_tests::scratch::Scratch;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -127,6 +130,77 @@ async fn only_the_token_opens_the_agents_door() {
     std::fs::remove_file(&right).unwrap();
     assert_eq!(send(client(Some(&wrong))).await, StatusCode::SERVICE_UNAVAILABLE);
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn an_agents_token_opens_the_door_for_its_own_node_only() {
+    // An API server that knows two tokens: the agent's on node-a, and the replicas' own.
+    let server = ApiServer::start(async |request: Request| {
+        assert_eq!(request.uri().path(), "/apis/authentication.k8s.io/v1/tokenreviews");
+        let mut review = body(&request);
+        assert_eq!(review["spec"]["audiences"], json!(["prescale"]));
+        let user = |account: &str, extra: Value| {
+            json!({"authenticated": true, "audiences": ["prescale"],
+                "user": {"username": format!("system:serviceaccount:prescale:{account}"), "extra": extra}})
+        };
+        review["status"] = match review["spec"]["token"].as_str() {
+            Some("agent-of-a") => {
+                user("prescale-agent", json!({"authentication.kubernetes.io/node-name": ["node-a"]}))
+            }
+            Some("replica") => user("prescale-aggregator", json!({})),
+            _ => json!({"authenticated": false}),
+        };
+        said(StatusCode::CREATED, &review)
+    })
+    .await;
+    let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
+    let accounts = [
+        "--review-tokens-of",
+        "prescale:prescale-agent",
+        "--review-peers-of",
+        "prescale:prescale-aggregator",
+    ];
+    let local = format!("local={}", target.address);
+    let aggregator = Aggregator::in_cluster(&server.kubeconfig, &local, &accounts);
+    let files = Scratch::new();
+    let client = |token: &str| {
+        let file = TokenFile::open(files.file(token, token).into()).unwrap();
+        Client::new(&aggregator.address.to_string(), client::Limits::default())
+            .unwrap()
+            .with_token(Some(file))
+    };
+    let (agent, replica, stranger) = (client("agent-of-a"), client("replica"), client("stranger"));
+    let watch = async |client: &Client, node: &str| {
+        let reply = client.get(&format!("/v1/watch?node={node}")).await.unwrap();
+        (reply.status(), reply.body().clone())
+    };
+    let (status, list) = watch(&agent, "node-a").await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&list));
+    let own = FakeAgent::default().report(wall_now(), &WatchList::decode(&list).unwrap(), 5.0);
+    let mut others = own.clone();
+    others.node = "node-b".into();
+    let send = async |client: &Client, report: &NodeReport| {
+        let reply = client.send(Method::POST, "/v1/reports", PROTOBUF, report.encode()).await.unwrap();
+        (reply.status(), String::from_utf8_lossy(reply.body()).into_owned())
+    };
+    assert_eq!(send(&agent, &own).await.0, StatusCode::OK);
+
+    let (status, sentence) = send(&agent, &others).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{sentence}");
+    assert!(sentence.starts_with("other_node: ") && sentence.contains("node-a"), "{sentence}");
+    let (status, sentence) = watch(&agent, "node-b").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(sentence.starts_with(b"other_node: "), "{}", String::from_utf8_lossy(&sentence));
+    for nobody in [&replica, &stranger, &aggregator.client] {
+        assert_eq!(send(nobody, &own).await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(watch(nobody, "node-a").await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(refused(&aggregator, "other_node").await, 1.0);
+    assert_eq!(refused(&aggregator, "unauthorized").await, 3.0);
+    let page = aggregator.metrics().await.unwrap();
+    assert_eq!(page.value("prescale_aggregator_report_stale", &[("node", "node-a")]), 0.0);
+    let nodes = aggregator.json("/api/v1/workloads").await.unwrap()["nodes"].clone();
+    assert_eq!(nodes.as_array().unwrap().len(), 1, "what was refused is nowhere: {nodes}");
 }
 
 #[tokio::test]

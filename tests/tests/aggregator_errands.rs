@@ -7,10 +7,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use prescale_shell::clock::Clock;
-use prescale_shell::http::{JSON, Method, Request, Response, StatusCode, reply};
-use prescale_shell::server;
-use prescale_shell::signals::{Shutdown, Trigger};
+use prescale_shell::http::{Method, Request, Response, StatusCode};
 use prescale_tests::aggregator::{Aggregator, FakeAgent, FakeTarget, workload};
+use prescale_tests::api_server::{ApiServer, body, refused, said};
 use prescale_tests::binaries::binary;
 use serde_json::{Value, json};
 
@@ -19,7 +18,7 @@ const AGGREGATOR: &str = "/apis/apps/v1/namespaces/prescale/statefulsets/prescal
 
 /// An API server with HPAs and our StatefulSet, and no KEDA.
 #[derive(Default)]
-struct ApiServer {
+struct Cluster {
     /// By the path of each.
     hpas: Mutex<BTreeMap<String, Value>>,
     /// Paths whose next write conflicts with somebody else's.
@@ -40,38 +39,32 @@ fn hpa(name: &str, minimum: u32, floor: Option<&str>) -> (String, Value) {
     (format!("/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/{name}"), object)
 }
 
-impl ApiServer {
+impl Cluster {
     fn answer(&self, request: &Request) -> Response {
         let (method, path) = (request.method(), request.uri().path());
         if method == Method::PATCH {
             self.writes.lock().unwrap().push(path.to_owned());
         }
-        let said = |status: StatusCode, body: Value| reply(status, JSON, body.to_string());
-        let refused = |status: StatusCode, reason: &str| {
-            let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason,
-                "reason": reason, "code": status.as_u16()});
-            said(status, body)
-        };
         let mut hpas = self.hpas.lock().unwrap();
         match (method, path) {
             (&Method::GET, HPAS) => {
                 let items: Vec<&Value> = hpas.values().collect();
                 said(
                     StatusCode::OK,
-                    json!({"kind": "HorizontalPodAutoscalerList", "apiVersion": "autoscaling/v2",
+                    &json!({"kind": "HorizontalPodAutoscalerList", "apiVersion": "autoscaling/v2",
                     "metadata": {"resourceVersion": "9"}, "items": items}),
                 )
             }
             (&Method::GET, AGGREGATOR) => said(
                 StatusCode::OK,
-                json!({"kind": "StatefulSet", "apiVersion": "apps/v1",
+                &json!({"kind": "StatefulSet", "apiVersion": "apps/v1",
                 "metadata": {"name": "prescale-aggregator", "namespace": "prescale"}, "status": {"replicas": 0}}),
             ),
             (&Method::PATCH, path) if path == format!("{AGGREGATOR}/scale") => {
                 assert_eq!(body(request), json!({"spec": {"replicas": 0}}));
                 said(
                     StatusCode::OK,
-                    json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
+                    &json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
                     "metadata": {"name": "prescale-aggregator", "namespace": "prescale"}, "spec": {"replicas": 0}}),
                 )
             }
@@ -91,7 +84,7 @@ impl ApiServer {
                 }
                 merge(object, &patch);
                 object["metadata"]["resourceVersion"] = json!(format!("{}0", version.as_str().unwrap()));
-                said(StatusCode::OK, object.clone())
+                said(StatusCode::OK, object)
             }
             _ => refused(StatusCode::NOT_FOUND, "NotFound"),
         }
@@ -102,10 +95,6 @@ impl ApiServer {
         let hpas = self.hpas.lock().unwrap();
         (hpas[&path]["spec"]["minReplicas"].clone(), hpas[&path]["metadata"]["annotations"].clone())
     }
-}
-
-fn body(request: &Request) -> Value {
-    serde_json::from_slice(request.body()).unwrap()
 }
 
 /// RFC 7386.
@@ -126,42 +115,25 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-/// Serves it; the kubeconfig that leads to it, and what stops it when dropped.
-async fn serve(api: Arc<ApiServer>, name: &str) -> (std::path::PathBuf, Trigger) {
-    let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (trigger, shutdown) = Shutdown::manual();
-    let handler = move |request: Request| {
-        let api = Arc::clone(&api);
-        async move { api.answer(&request) }
-    };
-    tokio::spawn(server::serve(listener, handler, server::Limits::default(), shutdown));
-    let file = std::env::temp_dir().join(format!("prescale-errand-{name}-{}", std::process::id()));
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "it", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "users": [{"name": "it", "user": {}}],
-    });
-    std::fs::write(&file, config.to_string()).unwrap();
-    (file, trigger)
-}
-
 /// Runs `prescale-aggregator restore-floors`; whether it succeeded, and its log.
-async fn restore(api: &Arc<ApiServer>, name: &str) -> (bool, String) {
-    let (kubeconfig, _serving) = serve(Arc::clone(api), name).await;
+async fn restore(api: &Arc<Cluster>) -> (bool, String) {
+    let cluster = Arc::clone(api);
+    let server = ApiServer::start(move |request: Request| {
+        let cluster = Arc::clone(&cluster);
+        async move { cluster.answer(&request) }
+    })
+    .await;
     let mut command = Command::new(binary("prescale-aggregator"));
     command.args(["restore-floors", "--stop", "prescale-aggregator"]);
-    command.env("KUBECONFIG", &kubeconfig).env("POD_NAMESPACE", "prescale");
+    command.env("KUBECONFIG", &server.kubeconfig).env("POD_NAMESPACE", "prescale");
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    std::fs::remove_file(kubeconfig).unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[tokio::test]
 async fn raised_minimums_are_given_back_and_nothing_else_is_touched() {
     let raised = hpa("raised", 7, Some("before=2 set=7 until=1790000000"));
-    let api = Arc::new(ApiServer {
+    let api = Arc::new(Cluster {
         hpas: Mutex::new(BTreeMap::from([
             raised.clone(),
             hpa("unset", 5, Some("before=unset set=5 until=1790000000")),
@@ -169,9 +141,9 @@ async fn raised_minimums_are_given_back_and_nothing_else_is_touched() {
             hpa("foreign", 3, None),
         ])),
         conflicts: Mutex::new(vec![raised.0]),
-        ..ApiServer::default()
+        ..Cluster::default()
     });
-    let (restored, log) = restore(&api, "all").await;
+    let (restored, log) = restore(&api).await;
     assert!(restored, "{log}");
     assert!(log.contains("3 raised minimums restored, none left"), "{log}");
     let ours_gone = json!({"team": "shop"});
@@ -186,14 +158,14 @@ async fn raised_minimums_are_given_back_and_nothing_else_is_touched() {
 
 #[tokio::test]
 async fn a_floor_that_can_not_be_read_fails_the_errand_by_name() {
-    let api = Arc::new(ApiServer {
+    let api = Arc::new(Cluster {
         hpas: Mutex::new(BTreeMap::from([
             hpa("raised", 7, Some("before=2 set=7 until=1790000000")),
             hpa("broken", 6, Some("before=two")),
         ])),
-        ..ApiServer::default()
+        ..Cluster::default()
     });
-    let (restored, log) = restore(&api, "broken").await;
+    let (restored, log) = restore(&api).await;
     assert!(!restored, "{log}");
     assert!(
         log.contains("HorizontalPodAutoscaler shop/broken") && log.contains("set its minimum yourself"),

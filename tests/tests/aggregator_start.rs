@@ -28,12 +28,17 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
         "future.csv",
         "namespace,workload,unix_seconds,requests_per_second\nshop,web,9999999900,1\nshop,web,9999999960,1\n",
     );
+    let none = scratch.file("none.json", r#"["2026-11-27"]"#);
+    let bad = scratch.file("bad.json", r#"{"sale": ["2026-11-27", "2026-11-31"]}"#);
+    let names: Vec<String> = (0..13).map(|i| format!("\"{i}\": [\"2026-11-27\"]")).collect();
+    let many = scratch.file("many.json", &format!("{{{}}}", names.join(",")));
+    let prophet = ["--target", "local=127.0.0.1:1", "--models", "tuned_smoothing,prophet", "--holidays"];
     let empty = scratch.file("empty", " \n");
     let secret = scratch.file("secret", "secret");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let target = ["--target", "local=127.0.0.1:1"];
-    let cases: [(&[&str], i32, &[&str]); 15] = [
+    let cases: [(&[&str], i32, &[&str]); 20] = [
         (&[], 2, &["--target"]),
         (&["--target", "cluster=x"], 2, &["cluster=x", "want kubernetes or local=HOST:PORT"]),
         (&["--target", "local=127.0.0.1:1", "--replicas", "3"], 2, &["--replicas"]),
@@ -74,6 +79,11 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
             1,
             &["--history", &future, "from now: want the past"],
         ),
+        (&[&target[..], &["--holidays", &bad]].concat(), 1, &["--holidays", "prophet_lstm"]),
+        (&[&prophet[..], &["/nowhere.json"]].concat(), 1, &["--holidays /nowhere.json", "can't open it"]),
+        (&[&prophet[..], &[&none]].concat(), 1, &["--holidays", &none, "want names with their dates"]),
+        (&[&prophet[..], &[&bad]].concat(), 1, &[&bad, "\"sale\": \"2026-11-31\" is no date"]),
+        (&[&prophet[..], &[&many]].concat(), 1, &[&many, "13 holidays; at most 12"]),
     ];
     for (arguments, code, words) in cases {
         let (status, said) = run(arguments);

@@ -60,6 +60,11 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     let gru = &ended["models"][0];
     assert_eq!((&gru["model"], &gru["version"]), (&"gru".into(), &1.into()), "{ended}");
     assert_eq!(gru["last"]["outcome"], "admitted", "{ended}");
+    assert_eq!(
+        aggregator.json("/api/v1/models").await.unwrap()["training"],
+        ended,
+        "the models say the same"
+    );
     let gain: Vec<f64> = serde_json::from_value(gru["last"]["gain"].clone()).unwrap();
     assert!(0.0 < gain[1] && gain[1] < gain[0] && gain[0] < gain[2], "{gain:?}");
     let page = aggregator.metrics().await.unwrap();
@@ -94,6 +99,66 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     aggregator.kill();
     let aggregator = Aggregator::start(target.address, &without_history);
     assert_eq!(aggregator.json(STATE).await.unwrap()["models"][0]["version"], 0);
+}
+
+#[tokio::test]
+async fn another_replica_goes_on_with_the_leaders_weights_and_with_heads_that_are_awake() {
+    let scratch = Scratch::new();
+    let target = FakeTarget::start(vec![workload("shop", "web", 1), workload("shop", "cart", 1)]).await;
+    let (history, state) = (scratch.file("history.csv", history(["web", "cart"])), scratch.name("state"));
+    let flags = ["--history", &history, "--state-dir", &state, "--train-cpu-share", "1"];
+    let mut trainer = Aggregator::start(target.address, &flags);
+    until("it leads", async || {
+        let state = trainer.json(STATE).await?;
+        if state["trains"] == true { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    assert_eq!(post(&trainer, TRAIN).await.0, StatusCode::ACCEPTED);
+    until("version 1", async || {
+        let state = trainer.json(STATE).await?;
+        if state["models"][0]["version"] == 1 { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    trainer.kill();
+    // Its heads have slept since. Begun anew with the version and the history, but without the state, they are awake.
+    std::fs::remove_file(scratch.path().join("state/state.redb")).unwrap();
+    let mut leader = Aggregator::start(target.address, &flags);
+    let gru = async |aggregator: &Aggregator| {
+        let models = aggregator.json("/api/v1/models").await?;
+        let gru = models["models"].as_array().unwrap().iter().find(|it| it["name"] == "gru").cloned();
+        gru.ok_or_else(|| models.to_string())
+    };
+    let awake = async |aggregator: &Aggregator| {
+        let grids = gru(aggregator).await?["grids"].clone();
+        if grids[0]["awake"] == 2 { Ok(()) } else { Err(grids.to_string()) }
+    };
+    until("the leader's heads", async || awake(&leader).await).await;
+    let asked = Clock::real().now().wall.0 as f64 / 1000.0;
+    until("a whole round of checkpoints", async || {
+        let page = leader.metrics().await?;
+        let at = page.value("prescale_aggregator_checkpoint_timestamp_seconds", &[]);
+        if at > asked + 9.0 { Ok(()) } else { Err(format!("saved at {at}, asked at {asked}")) }
+    })
+    .await;
+    let before = gru(&leader).await.unwrap()["weights"].clone();
+    let (own, url) = (scratch.name("other"), format!("http://{}", leader.address));
+    let mut other = Aggregator::start(target.address, &["--state-dir", &own, "--peer", &url]);
+    leader.kill();
+    until("the other leads", async || {
+        let state = other.json(STATE).await?;
+        let version = &state["models"][0]["version"];
+        if state["trains"] == true && *version == 1 { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    until("its heads, at once", async || awake(&other).await).await;
+    assert_eq!(gru(&other).await.unwrap()["weights"], before);
+    let page = other.metrics().await.unwrap();
+    assert_eq!(page.value("prescale_aggregator_weights_version", &[("model", "gru")]), 1.0);
+    assert!(other.log().contains("the gru network is now version 1 of the leader"), "{}", other.log());
+    // They are its own from now on.
+    other.kill();
+    let again = Aggregator::start(target.address, &["--state-dir", &own]);
+    assert_eq!(gru(&again).await.unwrap()["weights"], before);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! The Helm chart, checked without a cluster: linted, rendered with every pair of its switches, its names resolved,
-//! its alerts and queries tried.
+//! The Helm chart, checked without a cluster: linted, rendered with every pair of its switches and with its other settings,
+//! its names resolved, its alerts and queries tried.
 
 mod alerts;
 mod objects;
+mod settings;
 
 use std::fs;
 use std::process::Command;
@@ -26,7 +27,8 @@ pub fn run() -> Result<()> {
     sample()
 }
 
-/// Renders the chart so that every pair of its boolean values takes all four combinations, and looks at the objects.
+/// Renders the chart so that every pair of its boolean values takes all four combinations, then with its other settings, and
+/// looks at the objects.
 fn render_pairs() -> Result<()> {
     let schema = read("values.schema.json")?;
     let schema: Value = serde_json::from_str(&schema).context("values.schema.json is no JSON")?;
@@ -34,8 +36,14 @@ fn render_pairs() -> Result<()> {
     booleans(&schema, "", &mut switches);
     ensure!(switches.len() > 1, "values.schema.json declares {} boolean values", switches.len());
     let rows = pairwise(switches.len());
-    for row in &rows {
-        let set: Vec<_> = switches.iter().zip(row).map(|(name, on)| format!("{name}={on}")).collect();
+    let set = |row: &Vec<bool>| switches.iter().zip(row).map(|(name, on)| format!("{name}={on}")).collect();
+    let mut sets: Vec<Vec<String>> = rows.iter().map(set).collect();
+    // What is left out of the objects where a value is empty.
+    sets.push(vec![
+        "models={tuned_smoothing,prophet}".into(),
+        "holidays.sale={2026-11-27,2026-11-28}".into(),
+    ]);
+    for set in sets {
         let objects = render(&set)?;
         let complaints = objects::complaints(&objects);
         if !complaints.is_empty() {
@@ -43,7 +51,8 @@ fn render_pairs() -> Result<()> {
         }
     }
     eprintln!("rendered {} times: every pair of {}", rows.len(), switches.join(", "));
-    Ok(())
+    let all_on: Vec<String> = switches.iter().map(|name| format!("{name}=true")).collect();
+    settings::check(&all_on)
 }
 
 /// The sample application: its program's tests, its objects' names.

@@ -72,10 +72,15 @@ pub fn run(options: &Options) -> Result<()> {
 /// Starts the cluster `name`.
 pub fn up(name: &str, nodes: u8) -> Result<()> {
     ensure!(run::is_root()?, "a cluster makes namespaces, mounts and cgroups: run it as root");
-    packages::ensure(PACKAGES, "a Kubernetes node")?;
-    let programs = go::programs()?;
+    let programs = programs()?;
     let programs = programs.to_str().context("the cache's path is UTF-8")?;
     call(name, &["up", "--nodes", &nodes.to_string(), "--programs", programs])
+}
+
+/// The directory of the programs of every cluster, and the packages that they call.
+pub fn programs() -> Result<PathBuf> {
+    packages::ensure(PACKAGES, "a Kubernetes node")?;
+    go::programs()
 }
 
 /// Ends the cluster `name`.

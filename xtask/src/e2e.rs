@@ -16,7 +16,7 @@ const PACKAGES: &[&str] = &["curl", "prometheus"];
 /// How thoroughly, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Each test once, and shorter where it takes minutes; `ramp` is left out.
+    /// Each test once, and shorter where it takes minutes.
     #[arg(long)]
     quick: bool,
     /// Leave the cluster up, to look at: `cargo xtask cluster --name e2e status`.
@@ -38,13 +38,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether the test `name`, which `--quick` leaves out, is run: as the tests themselves choose.
+    /// Whether the test `name` is run: as the tests themselves choose.
     fn wants(&self, name: &str) -> bool {
-        if self.tests.is_empty() {
-            !self.quick
-        } else {
-            self.tests.iter().any(|word| name.contains(word.as_str()))
-        }
+        self.tests.is_empty() || self.tests.iter().any(|word| name.contains(word.as_str()))
     }
 }
 
@@ -83,6 +79,9 @@ pub fn run(options: &Options) -> Result<()> {
     let name = &options.name;
     // A run that was stopped may have left its cluster.
     cluster::down(name)?;
+    if options.tests.is_empty() || options.wants("crash") {
+        crash()?;
+    }
     cluster::up(name, NODES)?;
     let outcome = cluster::load(name, &archives).and_then(|()| test(options));
     if options.keep {
@@ -90,6 +89,13 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let ended = cluster::down(name);
     outcome.and(ended)
+}
+
+/// Clusters that are killed while they start leave nothing behind; before the tests, for they would disturb each other.
+fn crash() -> Result<()> {
+    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "cluster_crash", "--"]);
+    cargo.args(["--ignored", "--test-threads=1"]).env("PRESCALE_CLUSTER_PROGRAMS", cluster::programs()?);
+    run::run(&mut cargo)
 }
 
 /// In a cluster of somebody's, whose nodes have the images.

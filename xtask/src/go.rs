@@ -14,6 +14,8 @@ use crate::run;
 
 /// The same as `k8s.io/kubernetes` in `tests/cluster/go.mod`; kubectl wants to know its own version.
 const KUBERNETES: (&str, &str, &str) = ("1", "36", "3");
+/// Without symbols and debugging information, which nobody reads here.
+const STRIPPED: &str = "-s -w";
 const METRICS_SERVER: &str = "sigs.k8s.io/metrics-server/cmd/metrics-server@v0.9.0";
 
 /// The directory of the program `cluster`, which is all of Kubernetes, and of the images that every cluster has:
@@ -26,15 +28,11 @@ pub fn programs() -> Result<PathBuf> {
             into.display()
         );
         let source = source();
-        let listed = go(&source, &["list", "-deps", "."]).output().context("starting go")?;
-        ensure!(listed.status.success(), "go list: {}", String::from_utf8_lossy(&listed.stderr));
-        let most = listed.stdout.iter().filter(|&&byte| byte == b'\n').count();
-        let mut command = go(&source, &["build", "-v", "-trimpath", "-ldflags", &link_flags(), "-o"]);
-        watch(command.arg(into).args([".", "./pause"]), most)?;
+        build(&source, into, &link_flags(), &[".", "./pause"])?;
         image(into, "pause", "/pause")?;
         eprintln!("building its name server, about 2 minutes the first time");
         // A module of its own: it needs other versions of the same libraries.
-        build(&source.join("dns"), into, &["."])?;
+        build(&source.join("dns"), into, STRIPPED, &["."])?;
         image(into, "dns", "/dns")
     })
 }
@@ -42,7 +40,7 @@ pub fn programs() -> Result<PathBuf> {
 /// The directory of the images of the tests' own servers: `server.tar`, `external.tar`.
 pub fn servers() -> Result<PathBuf> {
     kept("servers", &["go.mod", "server/main.go", "external/main.go"], "", |into| {
-        build(&source(), into, &["./server", "./external"])?;
+        build(&source(), into, STRIPPED, &["./server", "./external"])?;
         image(into, "server", "/server")?;
         image(into, "external", "/external")
     })
@@ -52,8 +50,9 @@ pub fn servers() -> Result<PathBuf> {
 pub fn metrics_server() -> Result<PathBuf> {
     let directory = kept("metrics-server", &[], METRICS_SERVER, |into| {
         eprintln!("building {METRICS_SERVER}, about 3 minutes the first time");
-        let mut install = go(into, &["install", "-trimpath", "-ldflags", "-s -w", METRICS_SERVER]);
-        run::run(install.env("GOBIN", into))?;
+        // Of no module that is here, so that nobody can say beforehand of how many packages.
+        let mut install = go(into, &["install", "-v", "-trimpath", "-ldflags", STRIPPED, METRICS_SERVER]);
+        watch(install.env("GOBIN", into), None)?;
         image(into, "metrics-server", "/metrics-server")
     })?;
     Ok(directory.join("metrics-server.tar"))
@@ -94,7 +93,7 @@ fn kept(what: &str, files: &[&str], flags: &str, make: impl FnOnce(&Path) -> Res
 
 fn link_flags() -> String {
     let (major, minor, patch) = KUBERNETES;
-    let mut flags = "-s -w".to_owned();
+    let mut flags = STRIPPED.to_owned();
     for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
         flags += &format!(" -X {package}.gitVersion=v{major}.{minor}.{patch}");
         flags += &format!(" -X {package}.gitMajor={major} -X {package}.gitMinor={minor}");
@@ -103,9 +102,12 @@ fn link_flags() -> String {
 }
 
 /// Builds `packages` of the module in `source` into the directory `into`.
-fn build(source: &Path, into: &Path, packages: &[&str]) -> Result<()> {
-    let mut command = go(source, &["build", "-trimpath", "-ldflags", "-s -w", "-o"]);
-    run::run(command.arg(into).args(packages))
+fn build(source: &Path, into: &Path, link_flags: &str, packages: &[&str]) -> Result<()> {
+    let listed = go(source, &["list", "-deps"]).args(packages).output().context("starting go")?;
+    ensure!(listed.status.success(), "go list: {}", String::from_utf8_lossy(&listed.stderr));
+    let most = listed.stdout.iter().filter(|&&byte| byte == b'\n').count();
+    let mut command = go(source, &["build", "-v", "-trimpath", "-ldflags", link_flags, "-o"]);
+    watch(command.arg(into).args(packages), Some(most))
 }
 
 /// The program `name` in `directory` as the image `prescale.dev/<name>:1`, beside it.
@@ -128,16 +130,17 @@ fn go(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs `go build -v` and says how far it is: it names each package as it compiles it.
-fn watch(command: &mut Command, most: usize) -> Result<()> {
+/// Runs `go build -v` (or `install`) and says how far it is: it names each package as it compiles it. `most`: how many there
+/// may be, where that is known.
+pub fn watch(command: &mut Command, most: Option<usize>) -> Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let period = Duration::from_secs(if terminal { 1 } else { 30 });
     let (begin, mut told) = (Instant::now(), Instant::now());
-    let mut child = command.stderr(Stdio::piped()).spawn().context("starting go build")?;
+    let mut child = command.stderr(Stdio::piped()).spawn().context("starting go")?;
     let lines = BufReader::new(child.stderr.take().context("its output is piped")?).lines();
     let (mut compiled, mut other) = (0, Vec::new());
     for line in lines {
-        let line = line.context("reading what go build says")?;
+        let line = line.context("reading what go says")?;
         // A package's path, or an error; of a "# package" line the errors follow.
         if line.contains([' ', ':', '#']) {
             other.push(line);
@@ -148,13 +151,14 @@ fn watch(command: &mut Command, most: usize) -> Result<()> {
             told = Instant::now();
             let (before, after) = if terminal { ("\r", "") } else { ("", "\n") };
             let minutes = begin.elapsed().as_secs_f64() / 60.0;
-            eprint!("{before}compiled {compiled} packages of at most {most}, {minutes:.1} minutes {after}");
+            let most = most.map(|most| format!(" of at most {most}")).unwrap_or_default();
+            eprint!("{before}compiled {compiled} packages{most}, {minutes:.1} minutes {after}");
         }
     }
-    let status = child.wait().context("waiting for go build")?;
+    let status = child.wait().context("waiting for go")?;
     eprintln!();
     if !status.success() {
-        bail!("go build ended with {status}\n{}", other.join("\n"));
+        bail!("go ended with {status}\n{}", other.join("\n"));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run;
+use crate::{go, run};
 
 const MODULE: &str = "helm.sh/helm/v4/cmd/helm";
 const VERSION: &str = "v4.3.1";
@@ -30,8 +30,8 @@ pub fn program() -> Result<PathBuf> {
         let mut go = Command::new("go");
         // Without C: static, and nothing is compiled a second time. Outside of any module: the version is ours.
         go.current_dir(&cache).env("CGO_ENABLED", "0").env("GOBIN", &fresh);
-        go.args(["install", "-trimpath", "-ldflags", "-s -w"]).arg(format!("{MODULE}@{VERSION}"));
-        run::run(&mut go).context("building Helm needs Go 1.26 or later")?;
+        go.args(["install", "-v", "-trimpath", "-ldflags", "-s -w"]).arg(format!("{MODULE}@{VERSION}"));
+        go::watch(&mut go, None).context("building Helm needs Go 1.26 or later")?;
         fs::rename(&fresh, &directory).context("putting Helm into the cache")?;
     }
     Ok(program)

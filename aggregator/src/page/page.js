@@ -3,7 +3,7 @@
 import { clockText, short } from "./chart.js";
 import { drawCharts } from "./charts.js";
 import { drawComparison } from "./comparison.js";
-import { drawAgents, drawDecisions, drawHeadline, drawPods, drawScores, drawWeights, drawWhy, lengthText } from "./panels.js";
+import { drawAgents, drawDecisions, drawHeadline, drawPods, drawRefusals, drawScores, drawWeights, drawWhy, lengthText } from "./panels.js";
 
 const ASK_EVERY_MS = 1000;
 // Longer than a slow answer, shorter than a person's patience.
@@ -85,6 +85,8 @@ function draw() {
   byId("empty").hidden = !empty;
   byId("empty").textContent = "No workload has opted in yet. As soon as the target names one, it appears here.";
   byId("workload").hidden = empty;
+  byId("refusals").hidden = state.list.refusals.length === 0;
+  drawRefusals(byId("refused"), state.list, state.chosen);
   if (state.detail) {
     const detail = state.detail;
     document.title = `${detail.replicas.wanted ?? "–"} × ${detail.name} · Prescale`;

@@ -157,3 +157,16 @@ export function drawAgents(parent, list) {
   const rows = list.nodes.map((n) => [n.node, known(n.age_seconds) ? `${lengthText(n.age_seconds)} ago` : "only what was refused", n.stale ? "⚠ stale: nothing shrinks" : "fresh"]);
   replace(parent, tableOf("Last report of each node's agent", ["Node", "Reported", "State"], rows, (r) => (r[2] === "fresh" ? null : "failed")));
 }
+
+// As many as a person reads; the API has the rest.
+const MOST_REFUSALS = 20;
+
+/** What annotations ask for and is not done: the chosen workload's first, then the others', also of such as are not taken on. */
+export function drawRefusals(parent, list, chosen) {
+  const own = (r) => chosen !== null && r.namespace === chosen.namespace && r.name === chosen.name;
+  const ordered = [...list.refusals.filter(own), ...list.refusals.filter((r) => !own(r))];
+  const more = ordered.length - MOST_REFUSALS;
+  replace(parent,
+    element("ul", {}, ordered.slice(0, MOST_REFUSALS).map((r) => element("li", {}, element("b", {}, `${r.kind} ${r.namespace}/${r.name} `), r.sentence))),
+    more > 0 ? element("p", { class: "quiet" }, `and ${more} more`) : null);
+}

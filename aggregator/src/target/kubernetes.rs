@@ -1,7 +1,7 @@
 //! The target of a cluster: watches what opted in, writes `/scale` and scalers' minimums while it holds the Lease.
 //!
 //! `objects` reads the API's objects, `model` puts them together (both without network), `watches` feeds it, `writes`
-//! carries decisions out at `pace`, `candidate` holds the Lease by the rules of `lease`; `restore` undoes floors at the end.
+//! carries decisions out at `pace` (`telling` says which refusals are due), `candidate` holds the Lease by the rules of `lease`; `restore` undoes floors at the end.
 
 mod candidate;
 mod lease;
@@ -12,6 +12,7 @@ mod objects;
 mod pace;
 mod restore;
 mod shared;
+mod telling;
 mod watches;
 mod writes;
 
@@ -36,6 +37,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const CHORES: Duration = Duration::from_secs(1);
 /// The API may be silent for so long before its last word counts for nothing: a Lease's life, and a restart's.
 const SILENT: Duration = Duration::from_secs(10);
+
+/// Refusals that are shown. So many have one cause (a template, a policy), which the first of them name.
+const MAX_REFUSALS: usize = 1000;
 
 /// The cluster.
 pub struct Kubernetes {
@@ -108,7 +112,8 @@ impl Kubernetes {
 
     fn now(&self) -> World {
         let (revision, rows) = self.shared.read(|model| (model.revision(), model.rows()));
-        World { revision, workloads: rows.into_iter().filter_map(|row| row.state).collect() }
+        let refusals = rows.iter().flat_map(model::Row::refusals).take(MAX_REFUSALS).collect();
+        World { revision, workloads: rows.into_iter().filter_map(|row| row.state).collect(), refusals }
     }
 
     fn down(&self) -> Option<String> {

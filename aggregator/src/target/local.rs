@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prescale_core::plan::Decision;
+use prescale_core::view::Refusal;
 use prescale_core::world::WorkloadState;
 use prescale_shell::client::{Client, Limits};
 use prescale_shell::http::{JSON, Method, StatusCode, percent_encode};
@@ -22,6 +23,9 @@ pub struct World {
     pub revision: u64,
     /// The workloads that opted in.
     pub workloads: Vec<WorkloadState>,
+    /// What stands refused, of these workloads and of others; a supervisor refuses nothing.
+    #[serde(skip)]
+    pub refusals: Vec<Refusal>,
 }
 
 /// The supervisor's client.

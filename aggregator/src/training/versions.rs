@@ -1,4 +1,5 @@
-//! The weights of the heads' networks by version: 0 is what ships, the others are trained here and kept in the state directory.
+//! The weights of the heads' networks by version: 0 is what ships, the others are trained here, or at the replica that leads,
+//! and kept in the state directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 /// The directory in the state directory.
 const DIRECTORY: &str = "weights";
+/// Where the leader's versions are written before they take its place, and where what was there goes then.
+const NEXT: &str = "weights.next";
+const LAST: &str = "weights.last";
 /// The file in it that says which versions run: a line for each kind, as in `gru 3`.
 const ACTIVE: &str = "active";
 /// Versions of a kind that are kept beside what ships, some 40 to 60 KB each: a working week of nights.
 const KEPT: usize = 5;
-/// Weights of this size and more are no weights of ours.
+/// Files that are larger are none of ours.
 const MOST_BYTES: u64 = 1024 * 1024;
 
 /// What a version was made of, and why it was admitted.
@@ -43,10 +47,40 @@ pub struct Version {
     pub gain: [f64; 3],
 }
 
+/// All versions of all kinds as files, and which one of each runs: what a replica that leads gives the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Set {
+    /// [`Versions::revision`] of the giver.
+    pub revision: u64,
+    /// By [`CoreKind`].
+    active: [u32; 3],
+    files: Vec<Files>,
+}
+
+/// One version's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Files {
+    /// A [`Version`] as JSON, so that a build of other fields refuses the weights and not the whole answer.
+    sidecar: Vec<u8>,
+    weights: Vec<u8>,
+}
+
+/// A kind that runs another network since the leader's versions were taken, and the numbers of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swapped {
+    /// The kind.
+    pub core: CoreKind,
+    /// Of the one that ran here.
+    pub was: u32,
+    /// Of the leader's.
+    pub now: u32,
+}
+
 /// All versions of all kinds, and which one of each runs.
 #[derive(Debug)]
 pub struct Versions {
-    directory: Option<PathBuf>,
+    /// The state directory.
+    state: Option<PathBuf>,
     /// Oldest first.
     kept: Vec<(Version, Arc<Network<f32>>)>,
     /// By [`CoreKind`].
@@ -61,9 +95,14 @@ impl Versions {
     /// When the directory can't be made or listed.
     pub fn open(state: Option<&Path>) -> anyhow::Result<Self> {
         let Some(state) = state else {
-            return Ok(Self { directory: None, kept: Vec::new(), active: [0; 3] });
+            return Ok(Self { state: None, kept: Vec::new(), active: [0; 3] });
         };
         let directory = state.join(DIRECTORY);
+        if !directory.exists() && state.join(NEXT).exists() {
+            // The leader's versions were written whole, and the crash came between the two renames.
+            fs::rename(state.join(NEXT), &directory)
+                .with_context(|| format!("can't make {}", directory.display()))?;
+        }
         fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
         let mut kept = Vec::new();
         for entry in
@@ -71,7 +110,7 @@ impl Versions {
         {
             let path = entry?.path();
             if path.extension().is_some_and(|it| it == "json") {
-                match read(&path) {
+                match read(&path).and_then(|files| files.check()) {
                     Ok(version) => kept.push(version),
                     Err(error) => {
                         tracing::error!("the trained weights {} are left out: {error:#}", path.display());
@@ -81,12 +120,12 @@ impl Versions {
         }
         kept.sort_by_key(|(version, _)| version.number);
         let text = fs::read_to_string(directory.join(ACTIVE)).unwrap_or_default();
-        let mut it = Self { directory: Some(directory), kept, active: [0; 3] };
+        let mut it = Self { state: Some(state.to_owned()), kept, active: [0; 3] };
         for (model, number) in text.lines().filter_map(|line| line.split_once(' ')) {
             let core = CoreKind::of(model);
             match core
                 .zip(number.parse().ok())
-                .filter(|(core, number)| *number == 0 || it.has(*core, *number))
+                .filter(|(core, number)| *number == 0 || has(&it.kept, *core, *number))
             {
                 Some((core, number)) => it.active[core as usize] = number,
                 None => {
@@ -128,18 +167,16 @@ impl Versions {
     /// # Errors
     /// What the file system said; nothing has changed then.
     pub fn add(&mut self, network: Arc<Network<f32>>, version: Version) -> anyhow::Result<u32> {
-        let bytes = network.save();
         let number = self.next_number();
-        let weights = format!("{:016x}", hash(&bytes));
+        let weights = format!("{:016x}", hash(&network.save()));
         let core = network.settings().core;
         let parent = self.active[core as usize];
         let (model, code) = (core.name().into(), code(core).into());
         let version = Version { number, model, parent, weights, code, ..version };
         let active = self.with(core, number);
-        if let Some(directory) = &self.directory {
-            write(&directory.join(format!("{number}.safetensors")), &bytes)?;
-            let sidecar = serde_json::to_vec_pretty(&version).context("a version is plain data")?;
-            write(&directory.join(format!("{number}.json")), &sidecar)?;
+        let directory = self.directory();
+        if let Some(directory) = &directory {
+            Files::of(&version, &network).write(directory, number)?;
             write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
         self.kept.push((version, network));
@@ -148,7 +185,7 @@ impl Versions {
             let oldest = self.kept().position(|it| it.model == core.name()).expect("there are some");
             let (gone, _) = self.kept.remove(oldest);
             for end in ["json", "safetensors"] {
-                if let Some(directory) = &self.directory
+                if let Some(directory) = &directory
                     && let Err(error) = fs::remove_file(directory.join(format!("{}.{end}", gone.number)))
                 {
                     tracing::warn!("the weights of version {} are left behind: {error}", gone.number);
@@ -167,11 +204,49 @@ impl Versions {
         let Some((version, _)) = self.find(self.active[core as usize]) else { return Ok(None) };
         let to = if self.find(version.parent).is_some() { version.parent } else { 0 };
         let active = self.with(core, to);
-        if let Some(directory) = &self.directory {
+        if let Some(directory) = self.directory() {
             write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
         self.active = active;
         Ok(Some(to))
+    }
+
+    /// Tells these versions, and which of them run, from others.
+    pub fn revision(&self) -> u64 {
+        let mut text = lines(self.active);
+        for Version { number, model, parent, weights, code, .. } in self.kept() {
+            text += &format!("{number} {model} {parent} {weights} {code}\n");
+        }
+        hash(text.as_bytes())
+    }
+
+    /// All of them, for another replica.
+    pub fn set(&self) -> Set {
+        let files = self.kept.iter().map(|(version, network)| Files::of(version, network));
+        Set { revision: self.revision(), active: self.active, files: files.collect() }
+    }
+
+    /// Takes another replica's instead, of every kind: all of them, or none where one is broken or of another build. Which
+    /// kinds run another network then.
+    ///
+    /// # Errors
+    /// Why they are refused, or what the file system said; nothing has changed then.
+    pub fn take(&mut self, set: &Set) -> anyhow::Result<Vec<Swapped>> {
+        let kept = set.check()?;
+        if let Some(state) = &self.state {
+            set.write(state).context("the leader's weights can't be kept")?;
+        }
+        let ran = CoreKind::ALL.map(|core| self.active(core));
+        (self.kept, self.active) = (kept, set.active);
+        let swapped = CoreKind::ALL.into_iter().zip(ran).filter_map(|(core, (was, ran))| {
+            let (now, runs) = self.active(core);
+            (runs != ran).then_some(Swapped { core, was, now })
+        });
+        Ok(swapped.collect())
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|state| state.join(DIRECTORY))
     }
 
     /// The active ones, this one among them.
@@ -181,10 +256,6 @@ impl Versions {
         active
     }
 
-    fn has(&self, core: CoreKind, number: u32) -> bool {
-        self.find(number).is_some_and(|(_, network)| network.settings().core == core)
-    }
-
     fn find(&self, number: u32) -> Option<&(Version, Arc<Network<f32>>)> {
         self.kept.iter().find(|(version, _)| version.number == number)
     }
@@ -192,27 +263,88 @@ impl Versions {
 
 /// What [`ACTIVE`] says.
 fn lines(active: [u32; 3]) -> String {
-    CoreKind::ALL
-        .into_iter()
-        .zip(active)
-        .map(|(core, number)| format!("{} {number}\n", core.name()))
-        .collect()
+    let line = |(core, number): (CoreKind, u32)| format!("{} {number}\n", core.name());
+    CoreKind::ALL.into_iter().zip(active).map(line).collect()
 }
 
-fn read(sidecar: &Path) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
-    let version: Version =
-        serde_json::from_slice(&fs::read(sidecar)?).context("the JSON file makes no sense")?;
-    let path = sidecar.with_extension("safetensors");
-    ensure!(sidecar.file_stem().is_some_and(|it| *it == *version.number.to_string()), "it is another's");
-    ensure!(fs::metadata(&path)?.len() < MOST_BYTES, "it is too large");
-    let bytes = fs::read(&path)?;
-    if format!("{:016x}", hash(&bytes)) != version.weights {
-        bail!("the weights are not those that the JSON file speaks of");
+/// Whether this version is kept, and of this kind.
+fn has(kept: &[(Version, Arc<Network<f32>>)], core: CoreKind, number: u32) -> bool {
+    kept.iter().any(|(version, network)| version.number == number && network.settings().core == core)
+}
+
+impl Set {
+    /// The versions, oldest first.
+    fn check(&self) -> anyhow::Result<Vec<(Version, Arc<Network<f32>>)>> {
+        let kept: Vec<_> = self.files.iter().map(Files::check).collect::<anyhow::Result<_>>()?;
+        let numbers: Vec<u32> = kept.iter().map(|(version, _)| version.number).collect();
+        ensure!(!numbers.contains(&0) && numbers.is_sorted_by(|a, b| a < b), "their numbers are in no order");
+        for (core, active) in CoreKind::ALL.into_iter().zip(self.active) {
+            let (model, count) = (core.name(), kept.iter().filter(|(it, _)| it.model == core.name()).count());
+            ensure!(count <= KEPT, "{count} {model} versions are more than are kept");
+            ensure!(active == 0 || has(&kept, core, active), "the {model} version that runs is missing");
+        }
+        Ok(kept)
     }
-    let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
-    ensure!(version.code == code(core), "they belong to another build, whose features or training differ");
-    let network = Network::load(NetworkSettings::of(core), &bytes)?;
-    Ok((version, Arc::new(network)))
+
+    /// Beside the old ones first: a crash leaves all of these or all of those.
+    fn write(&self, state: &Path) -> anyhow::Result<()> {
+        let [directory, next, last] = [DIRECTORY, NEXT, LAST].map(|name| state.join(name));
+        for left in [&next, &last] {
+            if left.exists() {
+                fs::remove_dir_all(left).with_context(|| format!("can't remove {}", left.display()))?;
+            }
+        }
+        fs::create_dir(&next).with_context(|| format!("can't make {}", next.display()))?;
+        for files in &self.files {
+            files.write(&next, files.version()?.number)?;
+        }
+        write(&next.join(ACTIVE), lines(self.active).as_bytes())?;
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to).with_context(|| format!("can't rename {}", from.display()))
+        };
+        rename(&directory, &last)?;
+        rename(&next, &directory)?;
+        fs::remove_dir_all(&last).with_context(|| format!("can't remove {}", last.display()))
+    }
+}
+
+impl Files {
+    fn of(version: &Version, network: &Network<f32>) -> Self {
+        let sidecar = serde_json::to_vec_pretty(version).expect("a version is plain data");
+        Self { sidecar, weights: network.save() }
+    }
+
+    fn version(&self) -> anyhow::Result<Version> {
+        serde_json::from_slice(&self.sidecar).context("the JSON makes no sense")
+    }
+
+    fn check(&self) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
+        ensure!(self.weights.len() <= MOST_BYTES as usize, "they are too large");
+        let version = self.version()?;
+        if format!("{:016x}", hash(&self.weights)) != version.weights {
+            bail!("the weights are not those that the JSON speaks of");
+        }
+        let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
+        ensure!(version.code == code(core), "they belong to another build, whose features or training differ");
+        let network = Network::load(NetworkSettings::of(core), &self.weights)?;
+        Ok((version, Arc::new(network)))
+    }
+
+    fn write(&self, directory: &Path, number: u32) -> anyhow::Result<()> {
+        write(&directory.join(format!("{number}.safetensors")), &self.weights)?;
+        write(&directory.join(format!("{number}.json")), &self.sidecar)
+    }
+}
+
+fn read(sidecar: &Path) -> anyhow::Result<Files> {
+    let weights = sidecar.with_extension("safetensors");
+    for path in [sidecar, &weights] {
+        ensure!(fs::metadata(path)?.len() <= MOST_BYTES, "{} is too large", path.display());
+    }
+    let files = Files { sidecar: fs::read(sidecar)?, weights: fs::read(&weights)? };
+    let number = files.version()?.number.to_string();
+    ensure!(sidecar.file_stem().is_some_and(|it| *it == *number), "it is another's");
+    Ok(files)
 }
 
 /// Under another name first, so that a crash leaves the old file or the new one.
@@ -352,5 +484,97 @@ mod tests {
         assert_eq!(open().active(GRU).0, 0);
         fs::write(files.join("2.json"), "{").unwrap();
         assert_eq!((open().active(GRU).0, open().kept().count()), (0, 1));
+    }
+
+    #[test]
+    fn the_leaders_versions_take_the_place_of_our_own_whole_or_not_at_all() {
+        let (leaders, directory) = (Directory::new("leader"), Directory::new("follower"));
+        let mut leader = Versions::open(Some(&leaders.0)).unwrap();
+        leader.add(other(0.9), blank()).unwrap();
+        leader.add(other(0.8), blank()).unwrap();
+        let open = || Versions::open(Some(&directory.0)).unwrap();
+        let mut follower = open();
+        follower.add(other(0.7), blank()).unwrap();
+        assert_ne!(follower.revision(), leader.revision());
+        let (gru, cnn) = (|was, now| Swapped { core: GRU, was, now }, CoreKind::Cnn);
+        assert_eq!(follower.take(&leader.set()).unwrap(), [gru(1, 2)], "another network runs");
+        assert_eq!(follower.take(&leader.set()).unwrap(), [], "it runs already");
+        for it in [&follower, &open()] {
+            assert_eq!((it.networks(), it.revision()), (leader.networks(), leader.revision()));
+            assert!(it.kept().eq(leader.kept()));
+        }
+        leader.add(other_as(cnn, 0.9), blank()).unwrap();
+        leader.roll_back(GRU).unwrap();
+        let both = [gru(2, 1), Swapped { core: cnn, was: 0, now: 3 }];
+        assert_eq!(follower.take(&leader.set()).unwrap(), both, "each kind goes on, or back, with the leader's");
+        for it in [&follower, &open()] {
+            assert_eq!((it.networks(), it.active(GRU).0, it.active(cnn).0), (leader.networks(), 1, 3));
+        }
+        let revision = leader.revision();
+        leader.roll_back(cnn).unwrap();
+        assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
+        assert_eq!(follower.take(&leader.set()).unwrap(), [Swapped { core: cnn, was: 3, now: 0 }]);
+
+        let sound = leader.set();
+        let broken = |change: &dyn Fn(&mut Set)| {
+            let mut set = sound.clone();
+            change(&mut set);
+            let mut it = open();
+            let own = it.revision();
+            let said = it.take(&set).unwrap_err().to_string();
+            assert_eq!((it.revision(), open().revision()), (own, own), "{said}");
+            said
+        };
+        let flip = |set: &mut Set| *set.files[1].weights.last_mut().unwrap() ^= 1;
+        assert!(broken(&flip).contains("not those that the JSON speaks of"));
+        let says = |set: &mut Set, file: usize, old: &str, new: &str| {
+            let text = String::from_utf8(set.files[file].sidecar.clone()).unwrap();
+            assert!(text.contains(old), "{text}");
+            set.files[file].sidecar = text.replace(old, new).into_bytes();
+        };
+        let foreign = "0123456789abcdef";
+        for (file, core) in [(0, GRU), (2, cnn)] {
+            assert!(broken(&|set| says(set, file, code(core), foreign)).contains("another build"));
+        }
+        assert!(broken(&|set| says(set, 0, "\"gru\"", "\"transformer\"")).contains("no such kind"));
+        let relabelled = |set: &mut Set| {
+            says(set, 2, "\"cnn\"", "\"lstm\"");
+            says(set, 2, code(cnn), code(CoreKind::Lstm));
+        };
+        broken(&relabelled);
+        assert!(broken(&|set| set.files[0].sidecar.truncate(9)).contains("no sense"));
+        assert!(broken(&|set| set.files[0].weights = vec![0; MOST_BYTES as usize + 1]).contains("too large"));
+        assert!(broken(&|set| set.files.reverse()).contains("no order"));
+        assert!(broken(&|set| set.active[0] = 7).contains("the gru version that runs is missing"));
+        assert!(broken(&|set| set.active[2] = 1).contains("the cnn version that runs is missing"));
+        // As many of each kind as are kept, and no more.
+        for n in 0..KEPT {
+            leader.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
+            leader.add(other_as(cnn, 0.5 + 0.01 * n as f32), blank()).unwrap();
+        }
+        follower.take(&leader.set()).unwrap();
+        assert_eq!(open().kept().count(), 2 * KEPT);
+        let full = leader.set();
+        let one_more = |set: &mut Set| {
+            set.clone_from(&full);
+            set.files.push(full.files[0].clone());
+            says(set, 2 * KEPT, "\"number\": 4,", "\"number\": 99,");
+        };
+        assert!(broken(&one_more).contains("6 gru versions"));
+    }
+
+    #[test]
+    fn a_crash_between_the_renames_leaves_the_leaders_versions() {
+        let directory = Directory::new("renames");
+        let open = || Versions::open(Some(&directory.0)).unwrap();
+        open().add(other(0.9), blank()).unwrap();
+        fs::rename(directory.0.join(DIRECTORY), directory.0.join(NEXT)).unwrap();
+        fs::create_dir(directory.0.join(LAST)).unwrap();
+        let mut versions = open();
+        assert_eq!(versions.active(GRU), (1, other(0.9)));
+        // What was left behind is in nobody's way.
+        fs::create_dir(directory.0.join(NEXT)).unwrap();
+        assert_eq!(versions.take(&Versions::open(None).unwrap().set()).unwrap().len(), 1);
+        assert_eq!((open().active(GRU).0, open().kept().count()), (0, 0));
     }
 }

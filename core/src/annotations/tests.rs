@@ -29,9 +29,58 @@ fn only_the_mode_opts_in() {
     );
     assert_eq!(said(&[("prescale.dev/mode", "full")]).wish.unwrap().mode, Mode::Full);
     assert_eq!(said(&[("prescale.dev/mode", " floor ")]).wish.unwrap().mode, Mode::Floor);
-    let forgotten = said(&[("prescale.dev/slo", "p99<200ms"), ("prescale.dev/max-replicas", "4")]);
-    assert_eq!(forgotten, Said { wish: None, problems: vec![Problem::NoMode(Annotation::Slo)] });
-    assert!(forgotten.problems[0].to_string().contains("prescale.dev/mode"));
+}
+
+#[test]
+fn without_a_mode_every_bad_annotation_is_told_all_the_same() {
+    let told = |annotations: &[(&str, &str)]| {
+        let said = said(annotations);
+        assert_eq!(said.wish, None, "nothing opts in: {annotations:?}");
+        said.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let misspelt = told(&[("prescale.dev/mdoe", "full")]);
+    assert_eq!(misspelt.len(), 1, "{misspelt:?}");
+    assert!(misspelt[0].starts_with("prescale.dev/mdoe: there is no such annotation"), "{misspelt:?}");
+    assert!(misspelt[0].contains("did you mean prescale.dev/mode?"), "{misspelt:?}");
+
+    let forgotten = told(&[("prescale.dev/slo", "p99<200ms"), ("prescale.dev/max-replicas", "4")]);
+    assert_eq!(forgotten.len(), 1, "{forgotten:?}");
+    assert!(
+        forgotten[0].starts_with(
+            "prescale.dev/slo, prescale.dev/max-replicas are set, but without prescale.dev/mode"
+        )
+    );
+    assert!(forgotten[0].contains(Annotation::Mode.mend()));
+
+    let all = told(&[
+        ("prescale.dev/Mode", "full"),
+        ("prescale.dev/slo", "fast"),
+        ("prescale.dev/max-replicas", "many"),
+        ("prescale.dev/hedroom", "0.1"),
+        ("app", "web"),
+    ]);
+    let begin = [
+        "prescale.dev/slo: `fast`",
+        "prescale.dev/max-replicas: `many`",
+        "prescale.dev/Mode:",
+        "prescale.dev/hedroom:",
+    ];
+    assert_eq!(all.len(), begin.len() + 1, "{all:?}");
+    for (text, begin) in all.iter().zip(begin) {
+        assert!(text.starts_with(begin), "{text} for {begin}");
+    }
+    assert!(all[4].contains("without prescale.dev/mode"), "{all:?}");
+}
+
+#[test]
+fn a_flood_of_unknown_names_is_told_in_part() {
+    let names: Vec<String> = (0..1000).map(|number| format!("prescale.dev/x{number:03}")).collect();
+    let mut annotations: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    annotations.push(("prescale.dev/slo", "fast"));
+    let problems = said(&annotations).problems;
+    assert_eq!(problems.len(), MAX_UNKNOWN + 2, "{problems:?}");
+    assert_eq!(problems[0], Problem::BadValue(Annotation::Slo, "fast".into()), "and hides no other");
+    assert_eq!(problems.last(), Some(&Problem::NoMode(vec![Annotation::Slo])));
 }
 
 #[test]
@@ -88,7 +137,8 @@ fn each_bad_value_is_named_with_its_mend() {
 fn a_misspelt_name_is_told_and_keeps_from_acting() {
     let problem = with("max-replica", "20").unwrap_err();
     let text = problem.to_string();
-    assert!(text.starts_with("prescale.dev/max-replica:") && text.contains("max-replicas"), "{text}");
+    assert!(text.starts_with("prescale.dev/max-replica:"), "{text}");
+    assert!(text.contains("did you mean prescale.dev/max-replicas?"), "{text}");
 }
 
 #[test]

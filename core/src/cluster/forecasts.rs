@@ -173,6 +173,11 @@ impl Forecasts {
         it
     }
 
+    /// Takes what the nodes expect, merged: the grid of tens of seconds reaches no further than they do.
+    pub(super) fn hear(&mut self, nodes: &Forecast) {
+        self.fast.ensemble.hear(nodes);
+    }
+
     /// Shows the ensembles what has been added to the series since the last call.
     pub(super) fn follow(&mut self, series: &Series) {
         self.fast.unseen(series).for_each(|point| self.fast.observe(bin(&point)));

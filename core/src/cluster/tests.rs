@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::counters::Counters;
+use crate::node::LocalForecast;
 use crate::plan::{Decision, Limiter};
 use crate::time::Mono;
 use crate::wire::{AgentHealth, NodeWorkload, PodReport, PodState, Resources};
 use crate::world::{Mode, Pod, PodPhase, WorkloadSettings};
 use prescale_agent_ebpf::histogram::bucket_of;
+use prescale_models::{Forecast, Grid, Quantiles, Target};
 
 const EPOCH_MS: i64 = 1_700_000_000_000;
 const RPS_PER_POD: f64 = 50.0;
@@ -25,6 +27,8 @@ pub(in crate::cluster) struct Small {
     counters: BTreeMap<String, Counters>,
     pub(in crate::cluster) reporting: bool,
     pub(in crate::cluster) decisions: Vec<(u64, Decision)>,
+    /// What the node says comes in each of the next two minutes' bins, requests/s.
+    pub(in crate::cluster) expected: Option<f64>,
     /// Seconds from a pod's appearance until it serves.
     pub(in crate::cluster) start_up: u64,
     born: BTreeMap<String, u64>,
@@ -68,6 +72,7 @@ impl Small {
             counters: BTreeMap::new(),
             reporting: true,
             decisions: Vec::new(),
+            expected: None,
             start_up: 5,
             born: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -217,10 +222,20 @@ impl Small {
             agent_start: Wall(EPOCH_MS),
             sequence: self.sequence,
             sent: self.now().wall,
-            workloads: vec![NodeWorkload { id: id(), forecast: None, burst: None }],
+            workloads: vec![NodeWorkload { id: id(), forecast: self.local_forecast(), burst: None }],
             pods,
             agent: AgentHealth::default(),
         }
+    }
+
+    /// As of the node's newest whole bin.
+    fn local_forecast(&self) -> Option<LocalForecast> {
+        let quantiles = Quantiles::new([self.expected?; 5]).unwrap();
+        let ready = self.state.pods.iter().filter(|pod| pod.phase == PodPhase::Ready).count();
+        let grid = Grid { step_seconds: 5 };
+        let origin = grid.index_at(self.now().wall.unix_seconds()) - 1;
+        let points = [1, 6, 24].map(|steps| (Target::At { steps }, quantiles)).to_vec();
+        Some(LocalForecast { pods: ready as u32, forecast: Forecast { origin, grid, points } })
     }
 
     pub(in crate::cluster) fn reason(&self) -> &'static str {

@@ -175,8 +175,11 @@ impl Tracked {
             self.series.push(second);
             self.recent.push(second);
         }
-        self.forecasts.follow(&self.series);
         self.demand = demand;
+        if let Some(nodes) = self.demand.as_ref().and_then(|demand| demand.local_forecast.as_ref()) {
+            self.forecasts.hear(nodes);
+        }
+        self.forecasts.follow(&self.series);
         let state = self.state.as_ref()?;
         if let Some(demand) = &self.demand {
             if demand.rate.is_some() && demand.hold.is_none() {

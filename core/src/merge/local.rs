@@ -20,12 +20,16 @@ const MIN_TOTAL_RATIO: f64 = 1.1;
 /// does not outvote all others.
 const MIN_SPREAD: f64 = 0.01;
 
-/// The nodes' forecasts per pod, averaged with the inverse square of their spread as weight, times `ready` pods.
+/// The forecasts of a workload's nodes, merged for `ready` pods: per pod, averaged with the inverse square of their spread
+/// as weight.
 ///
 /// Quantiles are averaged level by level (Vincent averages), never added: nodes err together, because the demand that
 /// they see is one. Only forecasts from the newest origin and its predecessor on the same grid take part.
-pub(super) fn forecast(nodes: &[NodeView<'_>], ready: usize) -> Option<Forecast> {
-    let usable = || nodes.iter().filter_map(|n| n.forecast).filter(|f| f.pods > 0);
+pub fn merged_forecast<'a>(
+    nodes: impl Iterator<Item = &'a LocalForecast> + Clone,
+    ready: usize,
+) -> Option<Forecast> {
+    let usable = || nodes.clone().filter(|f| f.pods > 0);
     let newest = usable().max_by_key(|f| f.forecast.origin)?;
     let (origin, grid) = (newest.forecast.origin, newest.forecast.grid);
     let targets: Vec<Target> = newest.forecast.points.iter().map(|(t, _)| *t).collect();

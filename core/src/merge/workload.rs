@@ -176,7 +176,10 @@ impl WorkloadMerge {
             censored: censored(&loads),
             freshness,
             hold,
-            local_forecast: local::forecast(&views, ready.len()),
+            local_forecast: local::merged_forecast(
+                views.iter().filter_map(|node| node.forecast),
+                ready.len(),
+            ),
             burst: local::burst(&views),
             pods: loads.iter().map(|(uid, pod, rates)| pod_load(now, uid, pod, *rates)).collect(),
         }

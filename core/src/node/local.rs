@@ -42,10 +42,15 @@ pub(super) struct LocalWorkload {
     rate: f64,
 }
 
+/// What an agent forecasts each of its workloads with.
+pub fn local_ensemble() -> Ensemble {
+    Ensemble::node(GRID, &TARGETS)
+}
+
 impl LocalWorkload {
     pub(super) fn new() -> Self {
         Self {
-            ensemble: Ensemble::node(GRID, &TARGETS),
+            ensemble: local_ensemble(),
             detector: Detector::default(),
             members: Vec::new(),
             changed: None,
@@ -124,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_node_s_models_fit_into_its_budget() {
-        let mut ensemble = Ensemble::node(GRID, &TARGETS);
+        let mut ensemble = local_ensemble();
         for index in 0..20_000 {
             ensemble.observe(Bin { index, value: Some(50.0), censored: false });
         }

@@ -2,6 +2,7 @@
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::holidays::Holidays;
 use crate::prophet::{Holiday, Parts, Prophet as Model};
 use crate::state::state;
 
@@ -29,7 +30,10 @@ const MISSING: f32 = -1.0;
 #[derive(Clone, Debug)]
 pub struct Prophet {
     grid: Grid,
-    holidays: Vec<Holiday>,
+    holidays: Holidays,
+    /// Their checksum, and that of those that the model was fitted with: after a restart there may be others.
+    checksum: u32,
+    fitted_with: u32,
     bins_per_slot: i64,
     /// Means of whole slots, a ring by slot number.
     slots: Vec<f32>,
@@ -43,25 +47,23 @@ pub struct Prophet {
     newest: i64,
     last: f64,
 }
-state!(Prophet { slots, first, slot, sum, count, fitted, model, newest, last }
-    fixed { grid, holidays, bins_per_slot });
+state!(Prophet { slots, first, slot, sum, count, fitted, fitted_with, model, newest, last }
+    fixed { grid, holidays, checksum, bins_per_slot });
 
 impl Prophet {
     /// Without history or holidays.
     pub fn new(grid: Grid) -> Self {
-        Self::with_holidays(grid, Vec::new())
+        Self::with_holidays(grid, Holidays::default())
     }
 
     /// With holidays that are known beforehand.
-    ///
-    /// # Panics
-    /// With more than [`crate::prophet::MOST_HOLIDAYS`].
-    pub fn with_holidays(grid: Grid, holidays: Vec<Holiday>) -> Self {
-        assert!(holidays.len() <= crate::prophet::MOST_HOLIDAYS, "too many holidays");
+    pub fn with_holidays(grid: Grid, holidays: Holidays) -> Self {
         let bins_per_slot = SLOT_SECONDS.div_ceil(grid.step_seconds);
         let slots = HISTORY_SECONDS / (bins_per_slot * grid.step_seconds);
         Self {
             grid,
+            checksum: holidays.checksum(),
+            fitted_with: 0,
             holidays,
             bins_per_slot: i64::from(bins_per_slot),
             slots: vec![MISSING; slots.max(1) as usize],
@@ -79,7 +81,14 @@ impl Prophet {
     /// The curve at bin `index`, while there is one; not bounded below.
     pub fn curve(&self, index: i64) -> Option<f64> {
         let time = (index as f64 + 0.5) * f64::from(self.grid.step_seconds);
-        self.model.as_ref().map(|model| model.at(time, &self.holidays).clamp(-VALUE_LIMIT, VALUE_LIMIT))
+        self.model
+            .as_ref()
+            .map(|model| model.at(time, self.holidays_of_fit()).clamp(-VALUE_LIMIT, VALUE_LIMIT))
+    }
+
+    /// What the model was fitted with; nothing until the next fit where others were configured since.
+    fn holidays_of_fit(&self) -> &[Holiday] {
+        if self.fitted_with == self.checksum { self.holidays.each() } else { &[] }
     }
 
     fn at(&self, index: i64) -> f64 {
@@ -102,14 +111,15 @@ impl Prophet {
         (self.slot, self.sum, self.count) = (slot, 0.0, 0);
         let slot_seconds = self.bins_per_slot * i64::from(self.grid.step_seconds);
         let age = slot.saturating_sub(self.first.unwrap_or(slot)).saturating_mul(slot_seconds);
-        let due = self.model.is_none() || slot - self.fitted >= FIT_EVERY;
+        let known = self.fitted_with == self.checksum;
+        let due = self.model.is_none() || !known || slot - self.fitted >= FIT_EVERY;
         if due && age >= DAILY_AFTER * 86_400 {
             self.fit(age >= WEEKLY_AFTER * 86_400, slot_seconds as f64);
         }
     }
 
     fn fit(&mut self, weekly: bool, slot_seconds: f64) {
-        self.fitted = self.slot;
+        (self.fitted, self.fitted_with) = (self.slot, self.checksum);
         let (mut times, mut values) = (Vec::new(), Vec::new());
         for slot in self.slot - self.slots.len() as i64..self.slot {
             let value = self.slots[self.place(slot)];
@@ -119,7 +129,7 @@ impl Prophet {
             }
         }
         // An idle fortnight has no model: its last value says as much.
-        self.model = Model::fit(&times, &values, Parts { daily: true, weekly }, &self.holidays);
+        self.model = Model::fit(&times, &values, Parts { daily: true, weekly }, self.holidays.each());
     }
 }
 
@@ -168,7 +178,7 @@ impl Expert for Prophet {
     }
 
     fn heap_bytes(&self) -> usize {
-        let days: usize = self.holidays.iter().map(|h| h.days.len() + 3).sum();
+        let days: usize = self.holidays.each().iter().map(|h| h.days.len() + 3).sum();
         self.slots.len() * 4 + days * 8
     }
 }
@@ -176,6 +186,7 @@ impl Expert for Prophet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state;
 
     const GRID: Grid = Grid { step_seconds: 600 };
 
@@ -184,6 +195,10 @@ mod tests {
         let day = index.div_euclid(144);
         let wave = 100.0 - 60.0 * libm::cos(std::f64::consts::TAU * (index % 144) as f64 / 144.0);
         if fair.contains(&day) { 2.0 * wave } else { wave }
+    }
+
+    fn dates(dates: &[&str]) -> Holidays {
+        Holidays::of([("fair", dates.to_vec())]).unwrap()
     }
 
     #[test]
@@ -209,7 +224,7 @@ mod tests {
     fn a_holiday_that_was_seen_is_expected_again_and_no_other_day_is() {
         // Fairs on day 5 and on day 11, of which only the first is in the history.
         let fair = [5, 11];
-        let run = |holidays: Vec<Holiday>| {
+        let run = |holidays: Holidays| {
             let mut expert = Prophet::with_holidays(GRID, holidays);
             for index in 0..11 * 144 {
                 expert.observe(Bin::new(index, load(index, &fair)));
@@ -219,10 +234,30 @@ mod tests {
             expert.predict(&[Target::At { steps: 73 }, Target::At { steps: 144 + 73 }], &mut out);
             out
         };
-        let known = run(vec![Holiday { days: fair.to_vec() }]);
-        let unknown = run(Vec::new());
+        let known = run(dates(&["1970-01-06", "1970-01-12"]));
+        let unknown = run(Holidays::default());
         assert!(known[0] > unknown[0] + 50.0, "{known:?} with the dates, {unknown:?} without");
         assert!((known[1] - 160.0).abs() < 30.0, "the day after is a usual one: {known:?}");
+    }
+
+    #[test]
+    fn other_holidays_than_those_of_the_saved_fit_count_from_the_next_fit_on() {
+        let with = |holidays: &[&str]| Prophet::with_holidays(GRID, dates(holidays));
+        let fair = [5, 11];
+        let mut saved = with(&["1970-01-06", "1970-01-12"]);
+        (0..11 * 144).for_each(|index| saved.observe(Bin::new(index, load(index, &fair))));
+        let bytes = state::write(&saved);
+        let noon = |expert: &Prophet| expert.curve(11 * 144 + 72).unwrap();
+        let mut other = with(&["1970-01-07"]);
+        state::read(&mut other, &bytes).unwrap();
+        assert!(noon(&saved) > noon(&other) + 50.0, "day 11 is none of the new ones, whatever was fitted");
+        let mut added = with(&["1970-01-06", "1970-01-12"]);
+        let mut before = Prophet::new(GRID);
+        (0..11 * 144).for_each(|index| before.observe(Bin::new(index, load(index, &fair))));
+        state::read(&mut added, &state::write(&before)).unwrap();
+        assert_eq!(noon(&added), noon(&before), "until it is fitted anew");
+        (11 * 144..11 * 144 + 4).for_each(|index| added.observe(Bin::new(index, load(index, &[]))));
+        assert!(noon(&added) > noon(&before) + 50.0, "half an hour later the new dates count");
     }
 
     #[test]

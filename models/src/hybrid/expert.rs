@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
+use crate::experts::Prophet;
 use crate::forecast::{Grid, Target};
 use crate::state::{Loader, Saver, State, Unreadable};
 
@@ -39,14 +40,15 @@ impl State for ProphetLstm {
 impl ProphetLstm {
     /// With the shipped network, without history.
     pub fn new(grid: Grid) -> Self {
-        Self::with_network(grid, shipped())
+        Self::around(Prophet::new(grid))
     }
 
-    /// With another network.
-    pub fn with_network(grid: Grid, network: Arc<Network<f32>>) -> Self {
+    /// With the curve of this one, which has no history either and may know holidays.
+    pub fn around(prophet: Prophet) -> Self {
+        let (grid, network) = (prophet.grid(), shipped());
         let scratch = vec![0.0; network.core.scratch()];
         let weights = network.checksum();
-        Self { grid, network, frame: Frame::new(grid), state: [0.0; 2 * HIDDEN], scratch, weights }
+        Self { grid, network, frame: Frame::around(prophet), state: [0.0; 2 * HIDDEN], scratch, weights }
     }
 }
 
@@ -94,7 +96,6 @@ impl Expert for ProphetLstm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experts::Prophet;
 
     #[test]
     fn it_follows_a_new_level_that_the_curve_does_not_know() {

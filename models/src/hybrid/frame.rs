@@ -43,9 +43,15 @@ state!(Frame { prophet, movement, last, before, levels } fixed { grid, inputs })
 impl Frame {
     /// Without history.
     pub fn new(grid: Grid) -> Self {
+        Self::around(Prophet::new(grid))
+    }
+
+    /// The residuals that this one leaves, which has no history either.
+    pub fn around(prophet: Prophet) -> Self {
+        let grid = prophet.grid();
         Self {
             grid,
-            prophet: Prophet::new(grid),
+            prophet,
             movement: LocalScale::new(grid),
             last: 0.0,
             before: 0.0,

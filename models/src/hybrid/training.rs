@@ -84,6 +84,27 @@ fn outcome(target: Target, t: usize, rates: &[f64]) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// The network's mean absolute error from bin `from` of a lesson on, in that of Prophet's curve alone; its state is carried on
+/// from the first bin. `None` where no outcome is known.
+pub fn score(network: &Network<f32>, lesson: &Lesson, from: usize) -> Option<f64> {
+    let mut state = [0.0; 2 * HIDDEN];
+    let (mut inner, mut scratch) = (vec![0.0; network.core.scratch()], Scratch::new());
+    let (mut own, mut curve) = (0.0, 0.0);
+    for t in 0..lesson.len() {
+        network.core.step(&lesson.inputs[t * INPUTS..][..INPUTS], &mut state, &mut inner);
+        if t < from || t % STRIDE != 0 {
+            continue;
+        }
+        for (view, truth, weight) in &lesson.rows[t / STRIDE * lesson.targets..][..lesson.targets] {
+            let Some(truth) = truth else { continue };
+            let residual = network.residual(&state[..HIDDEN], view, &mut scratch);
+            own += f64::from((residual - truth).abs() * weight);
+            curve += f64::from(truth.abs() * weight);
+        }
+    }
+    (curve > 0.0).then(|| own / curve)
+}
+
 /// A training in progress.
 pub struct Training<'a> {
     /// Those that are long enough.
@@ -191,6 +212,11 @@ mod tests {
         let (first, last) = (mean(&losses[..10]), mean(&losses[50..]));
         assert!(last < 0.8 * first, "{first} at first, {last} at last");
         assert_eq!(bytes, train().1);
+        let (later, trained) = (Lesson::new(GRID, &TARGETS, 0, &rates(7)), Network::load(&bytes).unwrap());
+        let scores =
+            [&Network::random(&mut Random::new(1)), &trained].map(|it| score(it, &later, 500).unwrap());
+        assert!(scores[1] < scores[0] && scores[1] < 0.9, "on what it never saw: {scores:?}");
+        assert_eq!(score(&trained, &later, later.len()), None);
     }
 
     #[test]

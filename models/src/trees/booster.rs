@@ -2,6 +2,7 @@
 
 use super::cuts::Cuts;
 use super::grow::{Ground, Node, grow};
+use super::saved::{self, NoBooster};
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,8 +54,8 @@ pub struct Settings {
 /// A fitted sum of trees. Deterministic: no randomness at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Booster {
-    base: f64,
-    trees: Vec<Vec<Node>>,
+    pub(super) base: f64,
+    pub(super) trees: Vec<Vec<Node>>,
 }
 
 impl Booster {
@@ -109,8 +110,8 @@ impl Booster {
                 match nodes[at] {
                     Node::Leaf(value) => break f64::from(value),
                     // NaN goes left, as in training.
-                    Node::Split { feature, cut, left, right } => {
-                        at = usize::from(if row[usize::from(feature)] > cut { right } else { left });
+                    Node::Split { feature, cut, left } => {
+                        at = usize::from(left) + usize::from(row[usize::from(feature)] > cut);
                     }
                 }
             };
@@ -132,6 +133,24 @@ impl Booster {
     /// Leaves of each tree.
     pub fn leaves(&self) -> impl Iterator<Item = usize> + '_ {
         self.trees.iter().map(|nodes| nodes.iter().filter(|n| matches!(n, Node::Leaf(_))).count())
+    }
+
+    /// As a safetensors file.
+    pub fn save(&self) -> Vec<u8> {
+        saved::save(self)
+    }
+
+    /// Reads a safetensors file of a booster over so many regressors.
+    ///
+    /// # Errors
+    /// [`NoBooster`], if the file holds anything else.
+    pub fn load(bytes: &[u8], features: usize) -> Result<Self, NoBooster> {
+        saved::load(bytes, features)
+    }
+
+    /// Tells one booster from another.
+    pub fn checksum(&self) -> u32 {
+        crc32fast::hash(&self.save())
     }
 
     /// Bytes on the heap.

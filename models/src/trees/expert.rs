@@ -1,13 +1,14 @@
 //! Pooled trees as an expert: one model, fitted on the past of all workloads, over one workload's own features.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
+use crate::neural::training::hash;
 use crate::state::state;
 
 use super::booster::{Booster, Growth, Objective, Settings};
-use super::examples::Examples;
+use super::examples::{Collector, Examples};
 use super::features::{Features, SIZE};
 
 /// History before it is believed, as for the examples that it was fitted on.
@@ -23,6 +24,33 @@ pub(super) const POOLED: Settings = Settings {
     least_gain: 0.0,
     least_weight: 100.0,
 };
+
+/// The booster that ships with Prescale.
+///
+/// Fitted by `cargo xtask train --core trees` on the training parts of the published traces; the JSON file beside it says on
+/// what.
+pub fn shipped() -> Arc<Booster> {
+    static SHIPPED: OnceLock<Arc<Booster>> = OnceLock::new();
+    let booster = SHIPPED.get_or_init(|| {
+        let booster = Booster::load(include_bytes!("../../weights/trees.safetensors"), SIZE);
+        Arc::new(booster.expect("a test reads the shipped booster"))
+    });
+    Arc::clone(booster)
+}
+
+/// Tells this code's regressors and fit from another's, on a series that it makes up: a booster is of no use to other
+/// regressors than those that it was fitted on.
+pub fn fingerprint() -> u64 {
+    let mut examples = Examples::default();
+    let mut collector = Collector::new(Grid { step_seconds: 60 }, &[Target::At { steps: 15 }], 2);
+    for i in 0..2000_u32 {
+        let rate = 5.0 + f64::from(i % 60) / 6.0 + f64::from(i / 1440) + f64::from(i * 7919 % 13);
+        collector.observe(Bin::new(i64::from(i) + 100_000, rate), &mut examples);
+    }
+    let rows = examples.rows.iter().flat_map(|value| value.to_le_bytes());
+    let labels = examples.labels.iter().flat_map(|label| label.to_le_bytes());
+    hash(&rows.chain(labels).chain(PooledTrees::fit(&examples).save()).collect::<Vec<u8>>())
+}
 
 /// The median of each target by boosted trees that were fitted on many workloads.
 ///
@@ -45,7 +73,7 @@ impl PooledTrees {
         Arc::new(Booster::fit(&examples.rows, SIZE, &examples.labels, &POOLED))
     }
 
-    /// One workload's forecaster, without history of its own.
+    /// One workload's forecaster by this model, without history of its own.
     pub fn new(model: Arc<Booster>, grid: Grid, targets: &[Target]) -> Self {
         Self { model, features: Features::new(grid, targets), targets: targets.len() }
     }

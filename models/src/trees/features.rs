@@ -4,6 +4,7 @@
 use crate::expert::{Bin, Expert, ModelKind};
 use crate::experts;
 use crate::forecast::{Grid, Target};
+use crate::holidays::Holidays;
 use crate::scale::LocalScale;
 use crate::state::state;
 use crate::window::{Outcome, Window};
@@ -136,7 +137,10 @@ impl Features {
             scale: LocalScale::new(grid),
             recent: vec![0.0; RECENT],
             window: Window::new(longest + 1),
-            members: MEMBERS.iter().map(|kind| experts::build(*kind, grid, targets)).collect(),
+            members: MEMBERS
+                .iter()
+                .map(|kind| experts::build(*kind, grid, targets, &Holidays::default()))
+                .collect(),
             points: vec![0.0; MEMBERS.len() * targets.len()],
             tracks: targets.iter().map(track).collect(),
             first: None,

@@ -15,10 +15,8 @@ pub enum Node {
         feature: u16,
         /// The largest value that goes left.
         cut: f32,
-        /// Position of the left child.
+        /// Position of the left child; the right one follows it.
         left: u16,
-        /// Position of the right child.
-        right: u16,
     },
     /// What is added to the prediction.
     Leaf(f32),
@@ -105,8 +103,7 @@ pub(super) fn grow(ground: &Ground<'_>, settings: &Settings) -> Grown {
             if smaller == left { (small, leaf.histogram) } else { (leaf.histogram, small) };
         let at = nodes.len();
         let cut = ground.cuts.of_feature(split.feature)[split.bucket];
-        nodes[leaf.node] =
-            Node::Split { feature: split.feature as u16, cut, left: at as u16, right: at as u16 + 1 };
+        nodes[leaf.node] = Node::Split { feature: split.feature as u16, cut, left: at as u16 };
         for (node, rows, histogram) in [(at, left, left_sums), (at + 1, right, right_sums)] {
             nodes.push(Node::Leaf(0.0));
             let best = best_split(ground.cuts, &histogram, settings);

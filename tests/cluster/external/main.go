@@ -46,6 +46,9 @@ func main() {
 	period := flag.Duration("period", 5*time.Second, "between two readings")
 	window := flag.Duration("window", 15*time.Second, "what a rate is the mean of")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("%q: there are no arguments but the flags", flag.Args())
+	}
 	var past history
 	go func() {
 		for range time.Tick(*period) {

@@ -1,4 +1,4 @@
-//! `cargo xtask train`: fits a pooled network to the training parts of a directory of traces.
+//! `cargo xtask train`: fits a pooled network, or pooled trees, to the training parts of a directory of traces.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use prescale_models::hybrid::HIDDEN;
+use prescale_models::hybrid::{HIDDEN, Network as HybridNetwork};
 use prescale_models::neural::training::{Lesson, Training, TrainingSettings, fingerprint, hash, score};
 use prescale_models::neural::{CoreKind, Network, NetworkSettings};
 use prescale_models::nn::{Parameters, Random};
+use prescale_models::trees::{self as boosted, Booster};
 use prescale_tests::forecast::trace::{Trace, files};
 use prescale_tests::train::data::{Part, training_part};
-use prescale_tests::train::{baseline, hybrid};
+use prescale_tests::train::{baseline, hybrid, trees};
 use serde::Serialize;
 
-/// Fits one network to the pooled training parts of all traces of a directory and writes its weights.
+/// Fits one network, or trees, to the pooled training parts of all traces of a directory and writes the weights.
 ///
 /// Reads of each trace the bins before evaluate.py's test part, and no others. The same traces, seed and number of
 /// updates give the same bytes on any machine, unless the time limit cut the training short.
@@ -35,8 +36,9 @@ struct Arguments {
     /// Where the weights go, as safetensors; what they saw goes beside them, as JSON.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What reads the series; `prophet_lstm` is the hybrid's network, which reads Prophet's residuals.
-    #[arg(long, default_value = "gru", value_parser = PossibleValuesParser::new(CoreKind::ALL.map(CoreKind::name).into_iter().chain([hybrid::NAME])))]
+    /// What reads the series; `prophet_lstm` is the hybrid's network, which reads Prophet's residuals, `trees` are boosted
+    /// trees, in which nothing is random and whose number is fixed.
+    #[arg(long, default_value = "gru", value_parser = PossibleValuesParser::new(CoreKind::ALL.map(CoreKind::name).into_iter().chain([hybrid::NAME, trees::NAME])))]
     core: String,
     /// Steps of the optimiser.
     #[arg(long, default_value_t = 3000)]
@@ -78,6 +80,21 @@ struct Sidecar {
     saw: Vec<Saw>,
 }
 
+/// The same of trees.
+#[derive(Serialize)]
+struct TreesSidecar {
+    /// Of the regressors and the fit: a test compares it with the code's.
+    code: String,
+    weights: String,
+    core: &'static str,
+    trees: usize,
+    leaves: usize,
+    /// On what they were fitted on, in errors of the expert that they correct.
+    loss: f64,
+    data: String,
+    saw: Vec<Saw>,
+}
+
 #[derive(Serialize)]
 struct Saw {
     trace: String,
@@ -97,8 +114,10 @@ fn main() -> Result<()> {
         baseline::save(path, &series)?;
     }
     if arguments.core == hybrid::NAME {
-        ensure!(arguments.against.is_none(), "--against is about the pooled networks");
         return train_hybrid(&arguments, &series, data);
+    }
+    if arguments.core == trees::NAME {
+        return fit_trees(&arguments, &series, data);
     }
     let mut parts: Vec<Part> = Vec::new();
     for trace in series {
@@ -131,8 +150,7 @@ fn main() -> Result<()> {
         eprintln!("held out, untrained: {:.4}", held_out(&network));
     }
     if let Some(path) = &arguments.against {
-        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let other = Network::load(NetworkSettings::of(kind), &bytes);
+        let other = Network::load(NetworkSettings::of(kind), &read_file(path)?);
         let other = other.with_context(|| format!("weights of {}", path.display()))?;
         eprintln!("held out, {}: {:.4}", path.display(), held_out(&other));
     }
@@ -212,9 +230,19 @@ fn read(arguments: &Arguments) -> Result<Vec<Trace>> {
 }
 
 fn train_hybrid(arguments: &Arguments, traces: &[Trace], data: String) -> Result<()> {
+    let lessons = hybrid::Lessons::read(traces, arguments.hold_out)?;
+    if let Some(path) = &arguments.against {
+        let other = HybridNetwork::load(&read_file(path)?);
+        let other = other.with_context(|| format!("weights of {}", path.display()))?;
+        print_held_out(&path.display().to_string(), &lessons.held_out(&other));
+    }
     let begin = Instant::now();
-    let hybrid::Trained { network, saw, loss } = hybrid::train(traces, arguments.seed, arguments.updates)?;
+    let hybrid::Trained { network, loss } = lessons.train(arguments.seed, arguments.updates);
+    let saw = lessons.saw.clone();
     eprintln!("{} workloads, loss {loss:.4}, {:.0} s", saw.len(), begin.elapsed().as_secs_f64());
+    if arguments.hold_out > 0.0 {
+        print_held_out("these", &lessons.held_out(&network));
+    }
     let bytes = network.save();
     let sidecar = Sidecar {
         code: None,
@@ -232,7 +260,51 @@ fn train_hybrid(arguments: &Arguments, traces: &[Trace], data: String) -> Result
     write(&arguments.out, &bytes, &sidecar)
 }
 
-fn write(path: &Path, weights: &[u8], sidecar: &Sidecar) -> Result<()> {
+fn fit_trees(arguments: &Arguments, traces: &[Trace], data: String) -> Result<()> {
+    let begin = Instant::now();
+    let lessons = trees::Lessons::read(traces, arguments.hold_out)?;
+    eprintln!("{} workloads read in {:.1} s", traces.len(), begin.elapsed().as_secs_f64());
+    if let Some(path) = &arguments.against {
+        let other = Booster::load(&read_file(path)?, boosted::FEATURES);
+        let other = other.with_context(|| format!("trees of {}", path.display()))?;
+        print_held_out(&path.display().to_string(), &lessons.held_out(&other));
+    }
+    let begin = Instant::now();
+    let booster = lessons.fit();
+    eprintln!("fitted in {:.1} s", begin.elapsed().as_secs_f64());
+    if arguments.hold_out > 0.0 {
+        print_held_out("these", &lessons.held_out(&booster));
+    }
+    let bytes = booster.save();
+    let saw = |it: &Trace| {
+        let bins = (it.counts.len() as f64 * (1.0 - arguments.hold_out)) as usize;
+        Saw { trace: it.name.clone(), bins, until: it.time(bins.saturating_sub(1)) }
+    };
+    let sidecar = TreesSidecar {
+        code: format!("{:016x}", boosted::fingerprint()),
+        weights: format!("{:016x}", hash(&bytes)),
+        core: trees::NAME,
+        trees: booster.leaves().count(),
+        leaves: booster.leaves().sum(),
+        loss: lessons.loss(&booster),
+        data,
+        saw: traces.iter().map(saw).collect(),
+    };
+    write(&arguments.out, &bytes, &sidecar)
+}
+
+/// Errors by trace, and their geometric mean.
+fn print_held_out(name: &str, scores: &[(&str, f64)]) {
+    scores.iter().for_each(|(trace, score)| eprintln!("  {trace:<24} {score:.4}"));
+    let logs: f64 = scores.iter().map(|(_, score)| score.max(1e-4).ln()).sum();
+    eprintln!("held out, {name}: {:.4}", (logs / scores.len().max(1) as f64).exp());
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("read {}", path.display()))
+}
+
+fn write(path: &Path, weights: &[u8], sidecar: &impl Serialize) -> Result<()> {
     let put = |path: &Path, bytes: &[u8]| {
         fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
     };

@@ -20,12 +20,10 @@ pub struct Alarms {
 /// Runs a filter over the whole trace and counts over the test part.
 pub fn count(trace: &Trace) -> Alarms {
     let mut filter = Filter::new(Grid { step_seconds: trace.step_seconds });
-    let rate = |i: usize| trace.counts[i] / f64::from(trace.step_seconds);
-    let past = |index: i64| usize::try_from(index - trace.index(0)).ok().map(rate);
     let test = Protocol::of(trace).test;
     let mut alarms = Alarms::default();
     for i in 0..trace.counts.len() {
-        let verdict = filter.judge(Bin::new(trace.index(i), rate(i)), past);
+        let verdict = filter.judge(Bin::new(trace.index(i), trace.rate(i)), trace.known_at(i));
         if i < test {
             continue;
         }

@@ -17,7 +17,7 @@ const STARTS: usize = 24;
 /// the protocol's horizons. `None` for a trace whose test part is too short.
 ///
 /// # Errors
-/// If the model is not fitted.
+/// If the model says nothing after a value.
 pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<Option<[f64; PARTS.len()]>> {
     let protocol = Protocol::of(trace);
     let (step, seconds) = (trace.step_seconds, f64::from(trace.step_seconds));
@@ -29,7 +29,7 @@ pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<Option<[f
     };
     let mut sums = [(0.0, 0.0); PARTS.len()];
     for start in (0..STARTS).map(|i| protocol.test + i * room / STARTS) {
-        let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted)?;
+        let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted);
         for i in start..start + bins {
             model.observe(Bin::new(trace.index(i), trace.counts[i] / seconds));
             let age = (i + 1 - start) as u32 * step;
@@ -53,7 +53,7 @@ pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<Option<[f
 #[cfg(test)]
 mod tests {
     use prescale_models::ModelKind;
-    use prescale_models::neural::{CoreKind, shipped};
+    use prescale_models::neural::CoreKind;
 
     use super::*;
 
@@ -62,7 +62,7 @@ mod tests {
         // A day of minutes with a burst every quarter-hour: smoothing can't know it, the hourly season does.
         let counts = (0..2 * 1440).map(|i| if i % 15 == 0 { 600.0 } else { 60.0 }).collect();
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 60, counts };
-        let fitted = Fitted { network: shipped(), trees: None };
+        let fitted = Fitted::default();
         let of = |choice| score(&trace, choice, &fitted).unwrap().unwrap();
         let (cluster, smoothing) =
             (of(Choice::Cluster(CoreKind::Gru)), of(Choice::Single(ModelKind::TunedSmoothing)));

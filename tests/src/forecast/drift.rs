@@ -41,18 +41,16 @@ pub fn count(trace: &Trace, fitted: &Fitted) -> Result<Demotions> {
 
 #[cfg(test)]
 mod tests {
-    use prescale_models::neural::shipped;
-
     use super::*;
 
     #[test]
     fn a_head_that_never_changes_anything_is_not_demoted() {
         let counts = (0..3 * 1440).map(|i| 60.0 + f64::from(i * 7919 % 31)).collect();
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 60, counts };
-        let all = count(&trace, &Fitted { network: shipped(), trees: None }).unwrap();
+        let all = count(&trace, &Fitted::default()).unwrap();
         assert_eq!((all.bins, all.demotions), (3 * 1440, 0));
         assert!(all.admitted + all.demoted <= all.bins, "{all:?}");
         let fine = Trace { step_seconds: 10, ..trace };
-        assert!(count(&fine, &Fitted { network: shipped(), trees: None }).is_err());
+        assert!(count(&fine, &Fitted::default()).is_err());
     }
 }

@@ -27,12 +27,12 @@ pub struct Marks {
 /// Scores the forecasts of the largest bin within each of [`SPANS`], from every origin of the trace's test part.
 ///
 /// # Errors
-/// If the trace's bins are longer than the shorter span, or the model is not fitted.
+/// If the trace's bins are longer than the shorter span, or the model says nothing.
 pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<[Marks; SPANS.len()]> {
     let step = trace.step_seconds;
     ensure!(SPANS.iter().all(|span| span % step == 0), "bins of {step} s don't divide a minute");
     let targets = SPANS.map(|span| Target::MaxOver { steps: span / step });
-    let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted)?;
+    let mut model = choice.build(Grid { step_seconds: step }, &targets, fitted);
     let seconds = f64::from(step);
     let test = Protocol::of(trace).test;
     let mut sums = [(0_usize, 0.0, 0.0, 0_usize); SPANS.len()];
@@ -63,10 +63,8 @@ pub fn score(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<[Marks; S
 
 #[cfg(test)]
 mod tests {
-    use prescale_models::ModelKind;
-    use prescale_models::neural::shipped;
-
     use super::*;
+    use prescale_models::ModelKind;
 
     #[test]
     fn the_largest_bin_ahead_is_what_counts() {
@@ -74,7 +72,7 @@ mod tests {
         // other time. Forecasts of the last value, whose residuals say so after two days, cover the two minutes.
         let counts = (0..4 * 8640).map(|i| if i % 12 == 0 { 600.0 } else { 60.0 }).collect();
         let trace = Trace { name: "x".into(), start: 0, step_seconds: 10, counts };
-        let fitted = Fitted { network: shipped(), trees: None };
+        let fitted = Fitted::default();
         let [minute, two] = score(&trace, Choice::Single(ModelKind::LastValue), &fitted).unwrap();
         assert_eq!(minute.count, two.count + 6, "the last minutes have no outcome");
         // The truth is one number, so whoever forecasts that very number covers all of it.

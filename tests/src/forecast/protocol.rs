@@ -41,3 +41,29 @@ impl Protocol {
         Self { test, horizons: horizons.to_vec(), origins }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        step_seconds: u32,
+        bins: usize,
+        test: usize,
+        horizons: Vec<u32>,
+        origins: Vec<usize>,
+    }
+
+    #[test]
+    fn origins_and_horizons_are_those_of_evaluate_py() {
+        // Made by `tests/reference/protocol.py`.
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../../reference/protocol.json")).unwrap();
+        assert_eq!(cases.len(), 9);
+        for Case { step_seconds, bins, test, horizons, origins } in cases {
+            let trace = Trace { name: "x".into(), start: 0, step_seconds, counts: vec![1.0; bins] };
+            let expected = Protocol { test, horizons, origins };
+            assert_eq!(Protocol::of(&trace), expected, "{bins} bins of {step_seconds} s");
+        }
+    }
+}

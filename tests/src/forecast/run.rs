@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prescale_models::anomaly::Filter;
-use prescale_models::neural::{CoreKind, Network, Pooled};
+use prescale_models::choice::Choice as Models;
+use prescale_models::neural::{CoreKind, Network, Networks, Pooled, shipped};
 use prescale_models::trees::{Booster, PooledTrees};
-use prescale_models::{Bin, Ensemble, Forecaster, Grid, LEVELS, ModelKind, Quantiles, Target};
+use prescale_models::{Bin, Ensemble, Forecast, Forecaster, Grid, LEVELS, ModelKind, Quantiles, Target};
 
+use super::nodes::Nodes;
 use super::protocol::Protocol;
 use super::trace::Trace;
 
@@ -17,7 +19,7 @@ use super::trace::Trace;
 pub enum Choice {
     /// The ensemble of the agents: the same experts, no head.
     Node,
-    /// The ensemble of the aggregator: experts and head, by default a GRU.
+    /// The ensemble of the aggregator: experts and head. By default with a GRU, and then of [`Fitted::models`].
     Cluster(CoreKind),
     /// The same without its head.
     Headless,
@@ -25,16 +27,43 @@ pub enum Choice {
     Single(ModelKind),
     /// A pooled network with its own quantiles and online quantile tracking.
     Pooled(CoreKind),
-    /// The trees that were fitted on all traces' training parts, with their residual quantiles and tracking.
-    Trees,
 }
 
 /// What was fitted before the runs and is shared by them.
 pub struct Fitted {
     /// The pooled network's weights, of [`Choice::core`]'s kind.
     pub network: Arc<Network<f32>>,
-    /// The pooled trees, where they are to run.
+    /// Trees that run instead of those that ship.
     pub trees: Option<Arc<Booster>>,
+    /// The models of [`Choice::Cluster`], and the holidays of all that read any.
+    pub models: Models,
+}
+
+impl Default for Fitted {
+    /// What ships.
+    fn default() -> Self {
+        Self { network: shipped(), trees: None, models: Models::default() }
+    }
+}
+
+/// An ensemble that hears what nodes expect of the same load.
+struct Informed(Ensemble, Nodes);
+
+impl Forecaster for Informed {
+    fn observe(&mut self, bin: Bin) {
+        if let Some(expected) = self.1.observe(bin) {
+            self.0.hear(&expected);
+        }
+        self.0.observe(bin);
+    }
+
+    fn forecast(&self) -> Option<&Forecast> {
+        self.0.forecast()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
 }
 
 impl Choice {
@@ -43,7 +72,7 @@ impl Choice {
         CoreKind::ALL
             .map(Self::Cluster)
             .into_iter()
-            .chain([Self::Headless, Self::Node, Self::Trees])
+            .chain([Self::Headless, Self::Node])
             .chain(CoreKind::ALL.map(Self::Pooled))
             .chain(ModelKind::ALL.map(Self::Single))
     }
@@ -58,7 +87,6 @@ impl Choice {
             Self::Headless => "headless",
             Self::Single(kind) => kind.name(),
             Self::Pooled(core) => core.name(),
-            Self::Trees => ModelKind::Trees.name(),
         }
     }
 
@@ -75,25 +103,41 @@ impl Choice {
         matches!(self, Self::Cluster(_) | Self::Headless)
     }
 
-    pub(super) fn build(
-        self,
-        grid: Grid,
-        targets: &[Target],
-        fitted: &Fitted,
-    ) -> Result<Box<dyn Forecaster>> {
+    /// Whether nodes tell it what they expect.
+    fn informed(self, grid: Grid, fitted: &Fitted) -> bool {
+        match self {
+            Self::Single(kind) => kind == ModelKind::NodeMerge,
+            Self::Cluster(CoreKind::Gru) => {
+                fitted.models.experts(grid).iter().any(|(kind, _)| *kind == ModelKind::NodeMerge)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn build(self, grid: Grid, targets: &[Target], fitted: &Fitted) -> Box<dyn Forecaster> {
         let network = Arc::clone(&fitted.network);
-        Ok(Box::new(match self {
+        let ensemble = match self {
             Self::Node => Ensemble::node(grid, targets),
+            Self::Cluster(CoreKind::Gru) => {
+                let mut networks = Networks::shipped();
+                networks.set(network);
+                Ensemble::chosen(grid, targets, &fitted.models, &networks)
+            }
             Self::Cluster(_) => Ensemble::cluster_with(grid, targets, network),
             Self::Headless => Ensemble::headless(grid, targets),
-            Self::Single(kind) => Ensemble::single(grid, targets, kind),
-            Self::Pooled(_) => return Ok(Box::new(Pooled::new(network, grid, targets))),
-            Self::Trees => {
-                let model = fitted.trees.as_ref().context("trees are fitted before they run")?;
-                let trees = PooledTrees::new(Arc::clone(model), grid, targets);
-                Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
-            }
-        }))
+            Self::Single(kind) => match &fitted.trees {
+                Some(model) if kind == ModelKind::Trees => {
+                    let trees = PooledTrees::new(Arc::clone(model), grid, targets);
+                    Ensemble::of(grid, targets, vec![(Box::new(trees), 1.0)])
+                }
+                _ => Ensemble::single_with(grid, targets, kind, fitted.models.holidays()),
+            },
+            Self::Pooled(_) => return Box::new(Pooled::new(network, grid, targets)),
+        };
+        match Nodes::new(grid).filter(|_| self.informed(grid, fitted)) {
+            Some(nodes) => Box::new(Informed(ensemble, nodes)),
+            None => Box::new(ensemble),
+        }
     }
 }
 
@@ -125,26 +169,25 @@ pub struct Row {
     pub quantiles: Quantiles,
 }
 
-/// Forecasts `trace` with `choice` at the protocol's origins; [`Choice::Trees`] needs fitted trees.
+/// Forecasts `trace` with `choice` at the protocol's origins.
 ///
 /// The model is fed one bin after the other, up to and including an origin, before it is asked there: it can't have
 /// seen a later one. Raw bins older than 14 days are in no model's memory; recursive state may be.
 ///
 /// # Errors
-/// If the trees are missing.
+/// If the model says nothing, or what is no number.
 pub fn run(trace: &Trace, choice: Choice, fitted: &Fitted) -> Result<(Vec<Row>, Cost)> {
     let protocol = Protocol::of(trace);
     let grid = Grid { step_seconds: trace.step_seconds };
-    let mut model = choice.build(grid, &targets(trace, &protocol), fitted)?;
+    let mut model = choice.build(grid, &targets(trace, &protocol), fitted);
     let seconds = f64::from(trace.step_seconds);
-    // Files hold counts per bin, models work on requests/s.
-    let rate = |i: usize| trace.counts[i] / seconds;
+    // The aggregator keeps from its minutes what they must not learn.
     let mut filter = (choice.filtered() && grid.step_seconds >= 60).then(|| Filter::new(grid));
     let mut shown = |i: usize| {
-        let bin = Bin::new(trace.index(i), rate(i));
+        // Files hold counts per bin, models work on requests/s.
+        let bin = Bin::new(trace.index(i), trace.rate(i));
         let Some(filter) = &mut filter else { return bin };
-        let past = |index: i64| usize::try_from(index - trace.index(0)).ok().map(rate);
-        filter.judge(bin, past);
+        filter.judge(bin, trace.known_at(i));
         filter.doubt().map_or(bin, |reason| reason.shown(bin))
     };
     let (mut observed, mut rows) = (0, Vec::new());

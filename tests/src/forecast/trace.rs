@@ -69,6 +69,23 @@ impl Trace {
         self.start.div_euclid(i64::from(self.step_seconds)) + i as i64
     }
 
+    /// Requests/s in bin `i`.
+    pub fn rate(&self, i: usize) -> f64 {
+        self.counts[i] / f64::from(self.step_seconds)
+    }
+
+    /// Requests/s by index, as one who stands at bin `i` knows them: that bin and those before.
+    ///
+    /// # Panics
+    /// If it is asked for a later bin: whoever does looks ahead.
+    pub fn known_at(&self, i: usize) -> impl Fn(i64) -> Option<f64> + '_ {
+        move |index| {
+            let asked = usize::try_from(index - self.index(0)).ok()?;
+            assert!(asked <= i, "bin {asked} is asked for at bin {i}: that is looking ahead");
+            Some(self.rate(asked))
+        }
+    }
+
     /// ISO time of bin `i`, as in the files.
     pub fn time(&self, i: usize) -> String {
         format_time(self.start + i as i64 * i64::from(self.step_seconds))

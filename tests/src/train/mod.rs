@@ -1,5 +1,6 @@
-//! `cargo xtask train`: traces in, a network's weights and what it saw out.
+//! `cargo xtask train`: traces in, a network's weights or a booster and what it saw out.
 
 pub mod baseline;
 pub mod data;
 pub mod hybrid;
+pub mod trees;

@@ -10,11 +10,27 @@ use super::floor::hpa;
 use super::kubectl::{Namespace, wait};
 use super::prescale::{all_measured, workload};
 
-/// Every annotation with a value that means nothing, `full` without a maximum, `full` beside an HPA.
+/// Annotations without a valid mode, every annotation with a value that means nothing, `full` without a maximum, `full`
+/// beside an HPA.
 pub fn are_refused_with_the_mend(run: &Run) {
     let namespace = Namespace::new("refusals");
     App { replicas: 1, ..App::default() }.start(&namespace);
     let scale = Scale::watch(&namespace);
+    // Nothing opts in, and all the same each is answered, with the name that was meant.
+    namespace.annotate("web", &["mdoe=full", "slo=fast", "hedroom=0.1"]);
+    for (name, mend) in [("mdoe", "did you mean prescale.dev/mode?"), ("hedroom", "prescale.dev/headroom?")] {
+        let told = namespace.event("web", "InvalidAnnotation", &[&format!("prescale.dev/{name}:"), mend], 20);
+        run.say(&format!("without a mode: {told}"));
+    }
+    namespace.event("web", "InvalidAnnotation", &["prescale.dev/slo: `fast`", Annotation::Slo.mend()], 20);
+    namespace.event(
+        "web",
+        "InvalidAnnotation",
+        &["prescale.dev/slo is set, but without prescale.dev/mode"],
+        20,
+    );
+    namespace.annotate("web", &["mdoe-", "slo-", "hedroom-"]);
+
     let full = ["mode=full", "max-replicas=4", "rps-per-pod=1"];
     namespace.annotate("web", &full[..1]);
     let told = namespace.event("web", "NoMaximum", &["prescale.dev/max-replicas"], 20);

@@ -17,9 +17,11 @@ use super::prescale::image_prefix;
 pub const OBJECTIVE: Duration = Duration::from_millis(200);
 const PORT: u16 = 8080;
 
-/// A Deployment called `web` of the tests' server.
+/// A workload called `web` of the tests' server.
 #[derive(Clone, Debug)]
 pub struct App {
+    /// `Deployment` or `StatefulSet`.
+    pub kind: &'static str,
     /// Its first replicas.
     pub replicas: u32,
     /// Arguments of the server.
@@ -30,11 +32,30 @@ pub struct App {
     pub cpu: &'static str,
     /// Ours, without their prefix.
     pub annotations: Vec<(&'static str, String)>,
+    /// Where it serves.
+    pub port: u16,
+    /// Its readiness probe. No HTTP where nothing is said: every request that is counted is then the test's own.
+    pub probe: &'static str,
+    /// Further fields of its pods' spec, each `name: value`.
+    pub pod: Vec<String>,
+    /// Further containers, each a mapping.
+    pub beside: Vec<String>,
 }
 
 impl Default for App {
     fn default() -> Self {
-        Self { replicas: 1, arguments: Vec::new(), node: None, cpu: "5m", annotations: Vec::new() }
+        Self {
+            kind: "Deployment",
+            replicas: 1,
+            arguments: Vec::new(),
+            node: None,
+            cpu: "5m",
+            annotations: Vec::new(),
+            port: PORT,
+            probe: "tcpSocket: {port: server}",
+            pod: Vec::new(),
+            beside: Vec::new(),
+        }
     }
 }
 
@@ -44,28 +65,38 @@ impl App {
         let annotations: Vec<String> =
             self.annotations.iter().map(|(name, value)| format!("prescale.dev/{name}: {value:?}")).collect();
         let node = self.node.as_ref().map(|name| format!("kubernetes.io/hostname: {name}"));
+        let lines = |all: &[String], before: &str| -> String {
+            all.iter().map(|it| format!("      {before}{it}\n")).collect()
+        };
+        // A StatefulSet names the Service that its pods' names are of; there need be none.
+        let service = if self.kind == "StatefulSet" { "serviceName: web" } else { "" };
         format!(
             "
 apiVersion: apps/v1
-kind: Deployment
+kind: {kind}
 metadata: {{name: web, annotations: {{{annotations}}}}}
 spec:
+  {service}
   replicas: {replicas}
   selector: {{matchLabels: {{app: web}}}}
   template:
     metadata: {{labels: {{app: web}}}}
     spec:
-      nodeSelector: {{{node}}}
+{pod}      nodeSelector: {{{node}}}
       terminationGracePeriodSeconds: 10
       containers:
       - name: server
         image: {prefix}server:1
         args: {arguments:?}
-        ports: [{{containerPort: {PORT}}}]
+        ports: [{{containerPort: {port}, name: server}}]
         resources: {{requests: {{cpu: {cpu}, memory: 8Mi}}}}
-        # No HTTP: every request that is counted is the test's own.
-        readinessProbe: {{tcpSocket: {{port: {PORT}}}, periodSeconds: 1}}
-",
+        readinessProbe: {{{probe}, periodSeconds: 1}}
+{beside}",
+            kind = self.kind,
+            pod = lines(&self.pod, ""),
+            beside = lines(&self.beside, "- "),
+            port = self.port,
+            probe = self.probe,
             annotations = annotations.join(", "),
             replicas = self.replicas,
             node = node.unwrap_or_default(),
@@ -78,14 +109,19 @@ spec:
     /// Makes it in `namespace` and waits until it serves.
     pub fn start(&self, namespace: &Namespace) {
         namespace.apply(&self.manifest());
-        namespace.roll_out("deployment/web");
+        namespace.roll_out(&format!("{}/web", self.kind.to_lowercase()));
     }
 }
 
-/// The first pod's address.
+/// The first pod's address, of an app that serves where it says nothing.
 pub fn address(namespace: &Namespace) -> SocketAddr {
+    address_at(namespace, PORT)
+}
+
+/// The first pod's address with this port.
+pub fn address_at(namespace: &Namespace, port: u16) -> SocketAddr {
     let ip = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}"]);
-    SocketAddr::new(ip.parse().expect("a ready pod has an address"), PORT)
+    SocketAddr::new(ip.parse().expect("a ready pod has an address"), port)
 }
 
 /// A part of a load: so long, from so many requests/s to so many.
@@ -207,14 +243,19 @@ fn follow(namespace: &Namespace, balancer: &Arc<Balancer>) -> Watch {
     })
 }
 
-/// The Deployment `web` as the API server shows it: replicas, and since when.
+/// The workload `web` as the API server shows it: replicas, and since when.
 #[derive(Debug)]
 pub struct Scale(Watch);
 
 impl Scale {
-    /// Watches from now on.
+    /// Watches the Deployment from now on.
     pub fn watch(namespace: &Namespace) -> Self {
-        let arguments = ["deployment", "web", "--namespace", &namespace.0];
+        Self::watch_kind(namespace, "deployment")
+    }
+
+    /// Watches what is of this kind from now on.
+    pub fn watch_kind(namespace: &Namespace, kind: &str) -> Self {
+        let arguments = [kind, "web", "--namespace", &namespace.0];
         let watch = Self(Watch::start(&arguments, "{.spec.replicas}"));
         wait("a first look at web", 30, || watch.changes().first().map(drop).ok_or(String::new()));
         watch

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Run;
 use super::app::{App, Load, Scale, arrivals, steady};
+use super::floor::{self, HPA};
 use super::kubectl::{Namespace, Watch, kubectl, wait};
 use super::prescale::{
     self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, leader, nodes, process, workload,
@@ -70,7 +71,8 @@ fn numbers(scale: &Scale) -> Vec<u32> {
 }
 
 /// Leaders that end at once, are taken away, and stop and go on: the next write comes within ten seconds, from the next
-/// leader, and never again from the last; and it goes on from what the last one knew ten seconds before its end.
+/// leader, and never again from the last; and it goes on from what the last one knew ten seconds before its end. A floor that
+/// stands meanwhile keeps its original, and the last leader gives it back.
 pub fn leader_killed(run: &Run) {
     // A standby that has just begun has heard nothing of the past: what it knows of it, it has from the leader.
     let leader = prescale::leader();
@@ -78,13 +80,21 @@ pub fn leader_killed(run: &Run) {
         kubectl(&["delete", "pod", pod, "--namespace", NAMESPACE, "--wait=true"]);
     }
     prescale::ready();
+    let floored = floor::workload("leader-floor", &floor::hpa(2, 6));
+    // Three pods' worth, for longer than all of this takes.
+    let load = Load::start(&floored, arrivals(&[steady(120.0, 1800.0)], 9));
+    HPA.raised(run, &floored, 60);
     let remembered = Remembered::take();
     remembered.known();
-    // The first is the hardest: two are alive that both have held the Lease.
-    let ways = ["stopped, then continued", "kill -9", "pod deleted by force"];
+    // The second is the hardest: two are alive that both have held the Lease.
+    let ways = ["kill -9", "stopped, then continued", "pod deleted by force"];
     for (index, how) in ways.into_iter().take(run.times(ways.len())).enumerate() {
         leader_gone(run, how, &format!("leader-{index}"), &remembered);
+        HPA.stands(&floored);
     }
+    load.stop();
+    floored.annotate("web", &["mode-"]);
+    HPA.given_back(run, &floored, "opting out, by another leader than raised it");
 }
 
 fn leader_gone(run: &Run, how: &str, name: &str, remembered: &Remembered) {

@@ -127,19 +127,44 @@ fn first_forecast(page: &str, namespace: &str) -> String {
     })
 }
 
-/// The chart's objects, with everything that can be switched on and is known to this server, are taken by the API server.
+/// The chart's objects, hooks among them, with everything that can be switched on and is known to this server, are taken by
+/// the API server.
 pub fn the_server_takes_every_object(run: &Run) {
+    let namespace = Namespace::new("dry-run");
     let chart = prescale::chart();
     let chart = chart.to_str().expect("the tree's path is UTF-8");
-    // The hooks refer to accounts that a dry run does not make; `helm_test` and `uninstall` run them.
-    let render = ["template", "dry", chart, "--namespace", "default", "--no-hooks"];
-    for (what, more) in [("as it is", ""), ("with a NetworkPolicy", "networkPolicy.enabled=true")] {
-        let mut arguments = render.to_vec();
-        if !more.is_empty() {
-            arguments.extend(["--set", more]);
+    let write = format!("rbac.writeNamespaces={{{},default}}", namespace.0);
+    let settings = [
+        ("with a NetworkPolicy", "networkPolicy.enabled=true"),
+        ("with volumes", "persistence.enabled=true,persistence.storageClass=any"),
+        ("without TLS", "tls.enabled=false"),
+        ("with a word for the page", "aggregator.page.access=token,aggregator.page.tokenSecret=word"),
+        ("writing in two namespaces only", write.as_str()),
+    ];
+    let all = settings.map(|(_, set)| set).join(",");
+    let render = |set: &str| {
+        let mut arguments = vec!["template", "dry", chart, "--namespace", &namespace.0];
+        if !set.is_empty() {
+            arguments.extend(["--set", set]);
         }
-        let rendered = helm(&arguments).unwrap_or_else(|said| panic!("helm template: {said}"));
-        feed(&["apply", "--dry-run=server", "--namespace", "default"], &rendered);
+        helm(&arguments).unwrap_or_else(|said| panic!("helm template: {said}"))
+    };
+    // A pod needs its account, which a dry run does not make.
+    let rendered = render("");
+    let accounts: Vec<&str> =
+        rendered.split("\n---").filter(|it| it.contains("\nkind: ServiceAccount\n")).collect();
+    assert!(accounts.len() > 1, "{rendered}");
+    feed(&["apply"], &accounts.join("\n---"));
+    for (what, set) in
+        [("as it is", "")].into_iter().chain(settings).chain([("with all of that", all.as_str())])
+    {
+        let rendered = render(set);
+        assert!(
+            rendered.contains("helm.sh/hook: pre-delete") && rendered.contains("helm.sh/hook: test"),
+            "{set}"
+        );
+        // Each object names its namespace, and not all the same.
+        feed(&["apply", "--dry-run=server"], &rendered);
         run.say(&format!("{what}: {} objects", rendered.matches("\nkind: ").count()));
     }
 }

@@ -15,11 +15,13 @@ mod faults;
 mod floor;
 mod forward;
 mod install;
+mod kinds;
 mod kubectl;
 mod prescale;
 mod prometheus;
 mod ramp;
 mod reaction;
+mod release;
 mod sample;
 mod scale_in;
 mod state;
@@ -68,7 +70,7 @@ const FIRST: Case = case("install", install::as_a_user);
 const BESIDE: Case = case("scale_in", scale_in::after_the_warm_up);
 /// From the start, beside all others but the uninstall: what it waits for comes whatever else happens to Prescale.
 const THROUGHOUT: Case = case("prometheus", prometheus::scrapes_everything);
-const CALM: [Case; 10] = [
+const CALM: [Case; 11] = [
     case("notes", install::the_notes_commands_work),
     case("helm_test", install::helm_test),
     case("dry_run", install::the_server_takes_every_object),
@@ -79,17 +81,23 @@ const CALM: [Case; 10] = [
     case("pause", annotations::pause),
     case("floor", floor::is_raised_and_given_back),
     case("capabilities", capabilities::removed_in_turn),
+    KINDS,
 ];
-/// Left out of `--quick` unless it is named: it wants a machine that does nothing else for minutes.
+/// The last of the calm ones: KEDA's kind, which it brings, must have been noticed by then.
+const KINDS: Case = case("kinds", kinds::of_workloads);
+/// After the calm ones, while those aside wait: it wants a machine that does nothing else for minutes.
 const RAMP: Case = on_nodes("ramp", ramp::against_the_real_hpa);
 /// Their load takes both cores of a small machine: pods beside them are saturated, and rightly grow.
 const ALONE: [Case; 2] =
     [on_nodes("cost", cost::of_two_thousand_requests), case("sample", sample::grows_under_its_load)];
-const FAULTS: [Case; 4] = [
+const FAULTS: [Case; 6] = [
     on_nodes("agent_killed", faults::agent_killed),
     on_nodes("leader_killed", faults::leader_killed),
     on_nodes("api_away", faults::api_server_away),
     case("permissions", install::permissions_suffice),
+    // They replace pods, whose logs the one before has read.
+    on_nodes("volume", release::on_a_volume),
+    case("rollback", release::upgraded_and_rolled_back),
 ];
 const LAST: Case = case("uninstall", floor::is_given_back_by_the_uninstall);
 
@@ -97,10 +105,8 @@ fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let quick = std::env::var_os("PRESCALE_E2E_QUICK").is_some();
     let ours = prescale::is_ours();
-    let named = |case: &Case| match filters.as_slice() {
-        [] => !quick || case.name != RAMP.name,
-        words => words.iter().any(|word| case.name.contains(word.as_str())),
-    };
+    let named =
+        |case: &Case| filters.is_empty() || filters.iter().any(|word| case.name.contains(word.as_str()));
     let wanted = |case: &Case| named(case) && (ours || !case.on_nodes);
     let (mut passed, mut failed) = (0, 0);
     let mut count = |ok: bool| if ok { passed += 1 } else { failed += 1 };
@@ -110,6 +116,9 @@ fn main() -> ExitCode {
     let run = move |case: Case| installed && run(case, quick);
     if installed && FAULTS.iter().any(|case| case.name == "leader_killed" && wanted(case)) {
         state::remember();
+    }
+    if installed && wanted(&KINDS) {
+        kinds::know_scaled_objects();
     }
     let aside = |case: Case| wanted(&case).then(|| std::thread::spawn(move || run(case)));
     let join = |thread: std::thread::JoinHandle<bool>| thread.join().unwrap_or(false);

@@ -33,8 +33,8 @@ const CALIBRATION: f64 = 25.0;
 const COST: f64 = 1.15;
 /// Our pod-seconds over those of an oracle that keeps the stated load per pod, at most.
 const COST_OF_ORACLE: f64 = 1.1;
-/// Between the starts of two runs: one's flat minute is beside the other's rise, and all of them fit into 40 minutes.
-const APART: Duration = Duration::from_secs(80);
+/// Between the starts of two runs: one's flat minute is beside the other's rise, and no rise is beside another.
+const APART: Duration = Duration::from_secs(120);
 
 /// One run's figures for one side.
 struct Side {
@@ -127,12 +127,16 @@ fn one_ramp(run: Run, time: usize) -> Verdict {
         namespace.annotate("web", &said.iter().map(String::as_str).collect::<Vec<_>>());
     }
     names.iter().for_each(|namespace| all_measured(&namespace.0));
+    let before: Vec<f64> =
+        names.iter().zip(&loads).map(|(it, load)| begun(&it.0) - load.totals().sent as f64).collect();
     let flat = began + Duration::from_secs_f64(LEAD_IN);
     assert!(Instant::now() < flat, "measured only after the lead-in");
     let rise = flat + Duration::from_secs_f64(FLAT);
     let end = rise + Duration::from_secs_f64(RISE);
 
     let cpu = cpu_per_request(&names[1].0, flat + Duration::from_secs_f64(CALIBRATION));
+    let seen = requests_per_second(&names[2].0);
+    assert!((0.7..1.3).contains(&(seen / FROM)), "the HPA on requests/s is told {seen} requests/s of {FROM}");
     names[1].apply(&hpa(&format!(
         "{{type: Resource, resource: {{name: cpu, target: {{type: AverageValue, averageValue: {:.0}u}}}}}}",
         cpu * RPS_PER_POD * 1e6
@@ -168,6 +172,17 @@ fn one_ramp(run: Run, time: usize) -> Verdict {
         ));
     }
     run.say(&format!("{time}: why: {}", reasons(&names[0].0)));
+    for ((side, namespace), before) in sides.iter().zip(&names).zip(before) {
+        let measured = begun(&namespace.0) - before;
+        let Totals { sent, aborted, unsent, .. } = side.totals;
+        run.say(&format!(
+            "{time}: {}: {measured:.0} measured of {sent} sent, {aborted} aborted, {unsent} unsent",
+            side.what
+        ));
+    }
+    for (what, namespace) in whats.iter().zip(&names).skip(1) {
+        run.say(&format!("{time}: {what} says: {}", last_word(namespace)));
+    }
     verdict(run, time, rise, &sides)
 }
 
@@ -177,6 +192,12 @@ fn reasons(namespace: &str) -> String {
     let decisions = view["decisions"].as_array().cloned().unwrap_or_default();
     let said = decisions.iter().map(|it| format!("{} {}", it["to"], it["reason"].as_str().unwrap_or("?")));
     said.collect::<Vec<_>>().join(", ")
+}
+
+/// What the HPA saw last and what it makes of it: one that saw nothing is no rival.
+fn last_word(namespace: &Namespace) -> String {
+    let path = "jsonpath={.status.currentMetrics} {.status.conditions[*].message}";
+    namespace.kubectl(&["get", "hpa", "web", "-o", path])
 }
 
 /// `to` less `from`, below 0 when it is earlier.
@@ -229,6 +250,24 @@ fn verdict(run: Run, time: usize, rise: Instant, sides: &[Side]) -> Verdict {
         run.say(&format!("{time}: BAD: {}", complaints.join("; ")));
     }
     Verdict { good: complaints.is_empty(), cheap }
+}
+
+/// Requests begun to `namespace`'s pods, as their agents count them.
+fn begun(namespace: &str) -> f64 {
+    let pages: Vec<_> = agents().iter().filter_map(|(pod, _)| agent_metrics(pod).ok()).collect();
+    pages
+        .iter()
+        .filter_map(|page| counted(page, "prescale_http_server_requests_started_total", namespace))
+        .sum()
+}
+
+/// What the HPA on requests/s is told.
+fn requests_per_second(namespace: &str) -> f64 {
+    let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/requests_per_second");
+    let said = kubectl(&["get", "--raw", &path]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("metrics are JSON");
+    let milli = said["items"][0]["value"].as_str().and_then(|value| value.strip_suffix('m'));
+    milli.and_then(|milli| milli.parse::<f64>().ok()).unwrap_or_else(|| panic!("{said}")) / 1000.0
 }
 
 /// CPU seconds of a request to `namespace`'s pods, from now until `end`.

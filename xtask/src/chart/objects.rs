@@ -178,6 +178,13 @@ fn pods(objects: &[Value], object: &Value, template: &Value, complain: &mut impl
         if !map.is_empty() && !exists(objects, "ConfigMap", map) {
             complain(format!("the ConfigMap {map} is not there"));
         }
+        let secret = text(volume, "/secret/secretName");
+        // cert-manager makes a Certificate's.
+        let made =
+            || objects.iter().any(|it| it["kind"] == "Certificate" && text(it, "/spec/secretName") == secret);
+        if !secret.is_empty() && !exists(objects, "Secret", secret) && !made() {
+            complain(format!("the Secret {secret} is not there"));
+        }
     }
 }
 
@@ -278,6 +285,18 @@ mod tests {
                 "SYS_ADMIN",
             ),
             (2, format!("{container}/resources/limits"), json!({}), "memory"),
+            (
+                2,
+                "/spec/template/spec/volumes/0".to_owned(),
+                json!({"name": "state", "configMap": {"name": "other"}}),
+                "ConfigMap other",
+            ),
+            (
+                2,
+                "/spec/template/spec/volumes/0".to_owned(),
+                json!({"name": "state", "secret": {"secretName": "other"}}),
+                "Secret other",
+            ),
             (3, "/rules/0/verbs".to_owned(), json!(["*"]), "everything"),
             (4, "/roleRef/name".to_owned(), json!("other"), "Role other"),
             (4, "/subjects/0/name".to_owned(), json!("other"), "ServiceAccount other"),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::lease::{Election, LASTS, Move, PERIOD, Record};
 use super::shared::{Shared, short};
+use super::telling::Telling;
 
 /// The Lease's name; its namespace is the aggregator's own.
 pub(super) const LEASE: &str = "prescale-aggregator";
@@ -90,7 +91,7 @@ fn report(shared: &Shared, election: &Election, result: Result<(), String>) {
     let leads = state.leads_until.is_some_and(|until| Instant::now() < until);
     if leads && !led {
         // What was told before us is told again: whoever led may have gone before telling.
-        state.told.clear();
+        state.telling = Telling::default();
         tracing::info!("holds the Lease {}/{LEASE}: this replica writes", shared.namespace);
     } else if led && !leads {
         tracing::warn!("lost the Lease {}/{LEASE}: this replica stops writing", shared.namespace);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prescale_core::annotations::Wish;
 use prescale_core::standing::{Refusal, Scaler, ScalerKind, Standing, Writes, measured, standing};
+use prescale_core::view;
 use prescale_core::world::{Mode, Pod, WorkloadId, WorkloadState};
 
 use super::objects::{Key, Kind, Meta, PodFacts, ScalerFacts, ScalerKey, Spec};
@@ -69,6 +70,19 @@ pub(super) struct Row {
     /// `None` until all of it is known, and where it is not taken on.
     pub(super) state: Option<WorkloadState>,
     pub(super) refusals: Vec<Refusal>,
+}
+
+impl Row {
+    /// What is refused, as people are shown it.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = view::Refusal> + '_ {
+        self.refusals.iter().map(|refusal| view::Refusal {
+            namespace: self.key.id.namespace.clone(),
+            name: self.key.id.name.clone(),
+            kind: self.key.kind.name(),
+            reason: refusal.reason(),
+            sentence: refusal.to_string(),
+        })
+    }
 }
 
 /// A write, with the versions that it was decided on.

@@ -7,14 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use prescale_core::Wall;
-use prescale_core::standing::Refusal;
 use prescale_core::world::WorkloadId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::model::Model;
-use super::objects::Key;
 use super::pace::Pace;
+use super::telling::Telling;
 
 /// Longest wait for an answer: the lead of a forecast is tens of seconds, and a write that takes longer is better
 /// decided anew.
@@ -43,8 +42,8 @@ pub(super) struct State {
     pub(super) trouble: BTreeMap<String, String>,
     /// The most replicas that were needed since the last renewal of a floor, where one stands.
     pub(super) needs: BTreeMap<WorkloadId, Option<u32>>,
-    /// Refusals that an Event has told.
-    pub(super) told: BTreeMap<Key, Vec<Refusal>>,
+    /// Refusals that Events have told.
+    pub(super) telling: Telling,
     /// What the last failed write of each workload said, told once.
     pub(super) failures: BTreeMap<WorkloadId, String>,
 }
@@ -99,9 +98,12 @@ impl Shared {
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, CallError> {
         self.pace.turn().await;
-        let result = tokio::time::timeout(ANSWER, call).await.map_err(|_| CallError::Late)?;
+        let result = match tokio::time::timeout(ANSWER, call).await {
+            Ok(answer) => answer.map_err(CallError::Api),
+            Err(_) => Err(CallError::Late),
+        };
         self.pace.heard(Instant::now(), result.as_ref().map(drop));
-        result.map_err(CallError::Api)
+        result
     }
 }
 

@@ -14,6 +14,7 @@ use prescale_core::plan::Decision;
 use prescale_core::standing::{FLOOR_ANNOTATION, Floor, Kept, ScalerKind, keep, raise};
 use prescale_core::world::Mode;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::model::Write;
 use super::objects::{Key, Kind, ScalerFacts, ScalerKey};
@@ -185,22 +186,35 @@ pub(super) async fn look_after_floors(shared: &Shared) {
     }
 }
 
-/// Tells what is refused, each refusal once, while we lead.
+/// Tells what is refused, as it is due, while we lead and nothing more urgent wants our share of the API server.
 pub(super) async fn tell_refusals(shared: &Shared) {
     let rows = shared.read(|model| model.rows());
-    shared.state().told.retain(|key, _| rows.iter().any(|row| row.key == *key));
+    shared.state().telling.keep(|key| rows.iter().any(|row| row.key == *key));
     for row in rows {
-        let before = shared.state().told.get(&row.key).cloned().unwrap_or_default();
-        let mut told = Vec::new();
-        for refusal in row.refusals {
-            let known = before.contains(&refusal);
-            if known
-                || event(shared, &row.key, &row.uid, "Warning", refusal.reason(), refusal.to_string()).await
-            {
-                told.push(refusal);
+        let due = shared.state().telling.due(Instant::now(), &row.key, &row.refusals);
+        for refusal in due {
+            if !shared.pace.spare(Instant::now()) {
+                return;
+            }
+            let (reason, note) = (refusal.reason(), refusal.to_string());
+            let written = event(shared, &row.key, &row.uid, "Warning", reason, note).await;
+            let mut state = shared.state();
+            match written {
+                Ok(()) => state.telling.told(Instant::now(), &row.key, refusal),
+                Err(error) => {
+                    if state.telling.failed(Instant::now(), &row.key) {
+                        let id = &row.key.id;
+                        tracing::warn!(
+                            "an Event on {}/{} was not written, which is tried again less and less: {error}",
+                            id.namespace,
+                            id.name
+                        );
+                    }
+                    // What forbids one forbids the workload's others.
+                    break;
+                }
             }
         }
-        shared.state().told.insert(row.key, told);
     }
 }
 
@@ -225,20 +239,34 @@ async fn tell(shared: &Shared, decision: &Decision, write: &Write, failure: Opti
                     ),
                 ),
             };
-            event(shared, key, &uid, "Normal", reason, format!("{what}: {why}")).await;
+            unless_lost(key, event(shared, key, &uid, "Normal", reason, format!("{what}: {why}")).await);
         }
         Some(error) => {
             let note = format!("Could not scale to {to}: {error}");
             let before = shared.state().failures.insert(key.id.clone(), error.clone());
             if before != Some(error) {
-                event(shared, key, &uid, "Warning", "ScaleFailed", note).await;
+                unless_lost(key, event(shared, key, &uid, "Warning", "ScaleFailed", note).await);
             }
         }
     }
 }
 
-/// Writes an Event; whether it arrived. One that does not is not worth a second call by itself.
-async fn event(shared: &Shared, key: &Key, uid: &str, kind: &str, reason: &str, mut note: String) -> bool {
+/// An Event on a write that is not taken is not worth a second call.
+fn unless_lost(key: &Key, written: Result<(), CallError>) {
+    if let Err(error) = written {
+        tracing::warn!("an Event on {}/{} was not written: {error}", key.id.namespace, key.id.name);
+    }
+}
+
+/// Writes an Event.
+async fn event(
+    shared: &Shared,
+    key: &Key,
+    uid: &str,
+    kind: &str,
+    reason: &str,
+    mut note: String,
+) -> Result<(), CallError> {
     // The API takes 1 KiB.
     while note.len() > 1000 {
         note.pop();
@@ -268,11 +296,5 @@ async fn event(shared: &Shared, key: &Key, uid: &str, kind: &str, reason: &str, 
         ..Event::default()
     };
     let api: Api<Event> = Api::namespaced(shared.client.clone(), &id.namespace);
-    match shared.call(api.create(&PostParams::default(), &event)).await {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::warn!("an Event on {}/{} was not written: {error}", id.namespace, id.name);
-            false
-        }
-    }
+    shared.call(api.create(&PostParams::default(), &event)).await.map(drop)
 }
