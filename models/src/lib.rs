@@ -40,5 +40,5 @@ pub use expert::{Bin, Expert, ModelKind};
 pub use forecast::{Forecast, Grid, LEVELS, Level, NotFinite, Quantiles, Target};
 pub use head::HeadState;
 pub use regime::Regime;
-pub use score::{ExpertScore, Score};
+pub use score::{Errors, ExpertScore, Score};
 pub use state::Unreadable;

@@ -7,10 +7,13 @@ mod common;
 use common::Rng;
 use prescale_models::combiner::Combiner;
 
+/// As the ensemble forgets.
+const FORGET: f32 = 1.0 / 3000.0;
+
 /// Plays `losses` (rounds of one loss per expert, all awake) without forgetting.
 /// Returns regret against the best expert and the bound.
 fn play(experts: usize, rounds: usize, mut losses: impl FnMut(usize, &[f64]) -> Vec<f64>) -> (f64, f64) {
-    let mut combiner = Combiner::new(&vec![1.0; experts], &[0.0]);
+    let mut combiner = Combiner::new(&vec![1.0; experts], 1);
     let awake = (1_u32 << experts) - 1;
     let (mut own, mut theirs) = (0.0, vec![0.0; experts]);
     let (mut squares, mut largest) = (0.0, 0.0_f64);
@@ -25,7 +28,7 @@ fn play(experts: usize, rounds: usize, mut losses: impl FnMut(usize, &[f64]) -> 
             losses.iter().copied().fold(f64::MIN, f64::max) - losses.iter().copied().fold(f64::MAX, f64::min);
         squares += range * range;
         largest = largest.max(range);
-        combiner.update(0, &losses, awake);
+        combiner.update(0, &losses, awake, 0.0);
     }
     let log = (experts as f64).ln();
     let best = theirs.into_iter().fold(f64::MAX, f64::min);
@@ -55,15 +58,15 @@ fn regret_stays_under_the_bound_on_random_alternating_and_adversarial_losses() {
 
 #[test]
 fn a_sleeper_that_wakes_up_better_takes_over_within_days_of_minutes() {
-    let mut combiner = Combiner::new(&[0.5, 0.5], &[1.0 / 3000.0]);
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1);
     let second = |combiner: &Combiner| combiner.weights(0).nth(1).unwrap();
     for _ in 0..1440 {
-        combiner.update(0, &[1.0, f64::NAN], 0b01);
+        combiner.update(0, &[1.0, f64::NAN], 0b01, FORGET);
     }
     assert!((second(&combiner) - 0.5).abs() < 1e-6, "asleep: nothing lost, nothing won");
     let mut minutes = 0;
     while second(&combiner) < 0.9 {
-        combiner.update(0, &[1.0, 0.5], 0b11);
+        combiner.update(0, &[1.0, 0.5], 0b11, FORGET);
         minutes += 1;
         assert!(minutes < 100, "{combiner:?}");
     }
@@ -71,14 +74,14 @@ fn a_sleeper_that_wakes_up_better_takes_over_within_days_of_minutes() {
 
 #[test]
 fn a_former_leader_that_fails_is_left() {
-    let mut combiner = Combiner::new(&[0.5, 0.5], &[1.0 / 3000.0]);
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1);
     let second = |combiner: &Combiner| combiner.weights(0).nth(1).unwrap();
     for _ in 0..20_000 {
-        combiner.update(0, &[0.1, 0.2], 0b11);
+        combiner.update(0, &[0.1, 0.2], 0b11, FORGET);
     }
     let mut minutes = 0;
     while second(&combiner) < 0.9 {
-        combiner.update(0, &[0.4, 0.2], 0b11);
+        combiner.update(0, &[0.4, 0.2], 0b11, FORGET);
         minutes += 1;
         assert!(minutes < 3000, "{combiner:?}");
     }
