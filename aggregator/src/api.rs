@@ -25,6 +25,9 @@ use crate::state::State;
 use crate::state::peers;
 use crate::training::{self, Training};
 
+/// Errors of every model: a path of its own, for whoever wants so many series.
+const MODEL_METRICS: &str = "/metrics/models";
+
 /// One door of the aggregator: all of them ask the same loop.
 #[derive(Debug)]
 pub struct Door {
@@ -121,7 +124,7 @@ impl Handler for Door {
                 self.api.ingest.admit(head, &self.api.metrics)
             }
             ingest::REPORTS | ingest::WATCH | peers::SNAPSHOT => Err(not_found()),
-            "/metrics" | "/healthz" | "/readyz" => Ok(()),
+            "/metrics" | MODEL_METRICS | "/healthz" | "/readyz" => Ok(()),
             _ => self.page.judge(head),
         }
     }
@@ -174,7 +177,7 @@ impl Api {
             predict::PATH => return self.predict.answer(&request).await,
             training::TRAIN => return self.training.train(&request),
             training::ROLLBACK => return self.training.roll_back(&request).await,
-            "/metrics" => self.scrape().await,
+            "/metrics" | MODEL_METRICS => self.scrape().await,
             _ => {}
         }
         if let Some(response) = admin::answer(&request, || &self.metrics.registry, || self.ready()) {
@@ -182,6 +185,9 @@ impl Api {
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return method_not_allowed("GET, HEAD");
+        }
+        if path == MODEL_METRICS {
+            return admin::metrics(&self.metrics.models);
         }
         if let Some(response) = page::file(path) {
             return response;
@@ -215,7 +221,7 @@ impl Api {
         })
     }
 
-    /// Fills in what `/metrics` shows of workloads; an overloaded loop leaves what was there.
+    /// Fills in what both paths of metrics show of workloads; an overloaded loop leaves what was there.
     async fn scrape(&self) {
         if let Ok(snapshot) = self.ingest.control.ask(Ask::Scrape).await {
             self.metrics.show(*snapshot);

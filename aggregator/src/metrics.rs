@@ -1,8 +1,9 @@
 //! Every metric of the aggregator by name: its own work here, the workloads' state in `metrics/workloads.rs`,
-//! how their forecasts have done in `metrics/scores.rs`.
+//! how their forecasts have done in `metrics/scores.rs` and, of every model, in `metrics/models.rs`.
 //!
 //! Labels are enums, nodes or workloads, never text from outside: the number of series is bounded by the cluster.
 
+mod models;
 mod scores;
 mod workloads;
 
@@ -27,6 +28,7 @@ use crate::control::checkpoints::{OUTCOMES, Source};
 use crate::ingest::Refusal;
 use crate::target::TargetError;
 use crate::training::Outcome;
+use models::Models;
 pub use workloads::Snapshot;
 use workloads::Workloads;
 
@@ -35,6 +37,8 @@ use workloads::Workloads;
 pub struct Metrics {
     /// What `/metrics` renders.
     pub registry: Registry,
+    /// What `/metrics/models` renders.
+    pub models: Registry,
     /// Reports taken in.
     pub reports_accepted: Counter,
     reports_refused: Family<ReasonLabel, Counter>,
@@ -138,6 +142,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut it = Self {
             registry: Registry::default(),
+            models: Registry::default(),
             reports_accepted: Counter::default(),
             reports_refused: Family::default(),
             pods_ignored: Family::default(),
@@ -324,9 +329,10 @@ impl Metrics {
             self.decisions.clone(),
         );
         registry.register_collector(Box::new(Arc::clone(&self.workloads)));
+        self.models.register_collector(Box::new(Models(Arc::clone(&self.workloads))));
     }
 
-    /// What the next rendering shows of the workloads.
+    /// What the next rendering of either shows of the workloads.
     pub fn show(&self, snapshot: Snapshot) {
         self.workloads.show(snapshot);
     }

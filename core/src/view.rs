@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::merge::Latency;
 use crate::world::{Mode, PodPhase};
 pub use models::{Model, ModelGrid, Models};
-pub use scores::{ModelScore, Score};
+pub use scores::{Errors, ModelScore, Score};
 
 /// `/api/v1/workloads`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

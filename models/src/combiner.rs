@@ -32,10 +32,11 @@ const LEAST: (f64, f32) = (-60.0, 8.756_511e-27);
 pub struct Combiner {
     /// Game by game.
     standings: Box<[Standing]>,
-    games: Box<[Game]>,
+    /// Each game's cumulative mixability gap.
+    gaps: Box<[f32]>,
     log_prior: Box<[f32]>,
 }
-state!(Combiner { standings, games, log_prior });
+state!(Combiner { standings, gaps, log_prior });
 
 /// `f32` is exact enough for weights, and there are many of these.
 #[derive(Clone, Copy, Debug)]
@@ -46,21 +47,12 @@ struct Standing {
 }
 state!(Standing { loss, weight });
 
-#[derive(Clone, Copy, Debug)]
-struct Game {
-    gap: f32,
-    /// One minus this is kept of the past each round.
-    forget: f32,
-}
-state!(Game { gap } fixed { forget });
-
 impl Combiner {
-    /// Experts with these prior weights (positive; they are normalised). A game for each of `forget`, the share of its
-    /// past that it forgets each round.
-    pub fn new(prior: &[f64], forget: &[f32]) -> Self {
+    /// Experts with these prior weights (positive; they are normalised) in so many games.
+    pub fn new(prior: &[f64], games: usize) -> Self {
         let mut new = Self {
-            standings: vec![Standing { loss: 0.0, weight: 0.0 }; prior.len() * forget.len()].into(),
-            games: forget.iter().map(|&forget| Game { gap: 0.0, forget }).collect(),
+            standings: vec![Standing { loss: 0.0, weight: 0.0 }; prior.len() * games].into(),
+            gaps: vec![0.0; games].into(),
             log_prior: vec![0.0; prior.len()].into(),
         };
         new.believe(prior);
@@ -73,7 +65,7 @@ impl Combiner {
         for (log, prior) in self.log_prior.iter_mut().zip(prior) {
             *log = libm::log(prior / total) as f32;
         }
-        (0..self.games.len()).for_each(|game| self.refresh(game));
+        (0..self.gaps.len()).for_each(|game| self.refresh(game));
     }
 
     /// Multiplies the prior weights; what was lost since still counts.
@@ -109,8 +101,9 @@ impl Combiner {
         (total > 0.0).then(|| sum / total)
     }
 
-    /// Charges the experts in `awake` with `losses` (finite; sleeping entries are ignored).
-    pub fn update(&mut self, game: usize, losses: &[f64], awake: u32) {
+    /// Charges the experts in `awake` with `losses` (finite; sleeping entries are ignored), after a share of the game's past
+    /// was forgotten.
+    pub fn update(&mut self, game: usize, losses: &[f64], awake: u32, forget: f32) {
         let is_awake = |i: usize| awake >> i & 1 == 1;
         let present = || self.standings(game).iter().zip(losses).enumerate().filter(|(i, _)| is_awake(*i));
         let (mut mean, mut total, mut least) = (0.0, 0.0, f64::INFINITY);
@@ -133,8 +126,8 @@ impl Combiner {
         } else {
             least
         };
-        let Game { gap, forget } = &mut self.games[game];
-        let keep = 1.0 - f64::from(*forget);
+        let gap = &mut self.gaps[game];
+        let keep = 1.0 - f64::from(forget);
         *gap = (f64::from(*gap) * keep + (mean - mix).max(0.0)) as f32;
         let experts = self.log_prior.len();
         for (i, standing) in self.standings[game * experts..][..experts].iter_mut().enumerate() {
@@ -145,7 +138,7 @@ impl Combiner {
     }
 
     fn eta(&self, game: usize) -> f64 {
-        let gap = f64::from(self.games[game].gap);
+        let gap = f64::from(self.gaps[game]);
         if gap > 0.0 { libm::log(self.log_prior.len().max(2) as f64) / gap } else { f64::INFINITY }
     }
 
@@ -169,7 +162,7 @@ impl Combiner {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         std::mem::size_of_val(&*self.standings)
-            + std::mem::size_of_val(&*self.games)
+            + std::mem::size_of_val(&*self.gaps)
             + std::mem::size_of_val(&*self.log_prior)
     }
 }

@@ -11,7 +11,7 @@ use crate::holidays::Holidays;
 use crate::neural::{Network, Networks, shipped};
 use crate::regime::{self, Regime};
 use crate::scale::LocalScale;
-use crate::score::{ExpertScore, Score};
+use crate::score::{ExpertScore, Movement, Score};
 use crate::state::{self, Loader, Saver, State, Unreadable};
 use crate::track::{MAX_EXPERTS, Origin, Track};
 use crate::window::{Outcome, Window};
@@ -64,8 +64,9 @@ pub struct Ensemble {
     experts: Vec<Box<dyn Expert>>,
     window: Window,
     scale: LocalScale,
+    movement: Movement,
     tracks: Vec<Track>,
-    head: Option<Head>,
+    head: Option<Box<Head>>,
     current: Option<Forecast>,
     /// The experts that know the level alone and the daily season, where both take part.
     pair: Option<(usize, usize)>,
@@ -87,6 +88,7 @@ impl State for Ensemble {
             experts,
             window,
             scale,
+            movement,
             tracks,
             head,
             current,
@@ -104,6 +106,8 @@ impl State for Ensemble {
         }
         window.save(out);
         scale.save(out);
+        out.note("movement");
+        movement.save(out);
         tracks.save(out);
         out.note("head");
         head.iter().for_each(|head| head.save(out));
@@ -121,6 +125,7 @@ impl State for Ensemble {
         self.experts.load(from)?;
         self.window.load(from)?;
         self.scale.load(from)?;
+        self.movement.load(from)?;
         self.tracks.load(from)?;
         self.head.iter_mut().try_for_each(|head| head.load(from))?;
         self.first.load(from)?;
@@ -191,7 +196,7 @@ impl Ensemble {
 
     fn headed(mut self, network: Option<Arc<Network<f32>>>) -> Self {
         if let Some(network) = network {
-            self.head = Some(Head::new(network, self.grid, &self.targets));
+            self.head = Some(Box::new(Head::new(network, self.grid, &self.targets)));
             self.tracks.iter_mut().for_each(Track::add_head);
         }
         self
@@ -256,6 +261,7 @@ impl Ensemble {
             targets: targets.to_vec(),
             window: Window::new(if has_regime(grid) { regime::BINS.max(longest + 1) } else { longest + 1 }),
             scale: LocalScale::new(grid),
+            movement: Movement::default(),
             tracks: targets.iter().map(|&target| Track::new(target, &prior)).collect(),
             head: None,
             current: None,
@@ -293,6 +299,10 @@ impl Ensemble {
                 None => gains.for_each(drop),
             }
             self.first.get_or_insert(bin.index);
+            let neighbours = (self.window.get(bin.index - 1), self.window.get(bin.index));
+            if let (Outcome::Known(before), Outcome::Known(now)) = neighbours {
+                self.movement.add(before, now);
+            }
         }
         for expert in &mut self.experts {
             expert.observe(bin);
@@ -329,7 +339,7 @@ impl Ensemble {
 
     /// How each target's forecasts have done.
     pub fn scores(&self) -> impl Iterator<Item = Score> + '_ {
-        self.tracks.iter().map(Track::score)
+        self.tracks.iter().map(|track| track.score(self.movement))
     }
 
     /// What kind of load its newest [`regime::BINS`] bins look like, seen anew every hour; `None` in its
@@ -340,7 +350,7 @@ impl Ensemble {
 
     /// Where the head stands; `None` if the ensemble has none.
     pub fn head(&self) -> Option<HeadState> {
-        self.head.as_ref().map(Head::state)
+        self.head.as_ref().map(|head| head.state())
     }
 
     /// The head's share of the mixture, per target and level; it counts while the head is admitted.
@@ -354,9 +364,7 @@ impl Ensemble {
             self.experts.iter().zip(track.records()).map(|(expert, record)| ExpertScore {
                 target: track.target(),
                 model: expert.kind(),
-                settled: record.settled.into(),
-                covered: record.covered.into(),
-                loss: record.loss.into(),
+                errors: record.errors(self.movement),
             })
         })
     }
@@ -381,11 +389,13 @@ impl Ensemble {
         self.grid
     }
 
-    /// Bytes that the ensemble holds, for the memory budget.
+    /// Bytes that the ensemble holds, itself and its experts included, for the memory budget; the newest forecast is what it
+    /// gives, and apart.
     pub fn memory_bytes(&self) -> usize {
         let tracks: usize = self.tracks.iter().map(Track::bytes).sum();
-        let head = self.head.as_ref().map_or(0, Head::heap_bytes);
-        let experts: usize = self.experts.iter().map(|e| e.heap_bytes()).sum();
+        let head = self.head.as_ref().map_or(0, |head| size_of::<Head>() + head.heap_bytes());
+        let expert = |e: &dyn Expert| size_of::<Box<dyn Expert>>() + size_of_val(e) + e.heap_bytes();
+        let experts: usize = self.experts.iter().map(|e| expert(&**e)).sum();
         size_of::<Self>()
             + experts
             + self.window.heap_bytes()
@@ -454,7 +464,7 @@ impl Ensemble {
             expert.predict(&self.targets, points);
         }
         let scale = self.scale.value();
-        let admitted = self.head.as_ref().is_some_and(Head::admitted);
+        let admitted = self.head.as_ref().is_some_and(|head| head.admitted());
         let current = self.current.get_or_insert_with(|| Forecast {
             origin,
             grid: self.grid,

@@ -42,5 +42,5 @@ pub use forecast::{Forecast, Forecaster, Grid, LEVELS, Level, NotFinite, Quantil
 pub use head::HeadState;
 pub use holidays::Holidays;
 pub use regime::Regime;
-pub use score::{ExpertScore, Score};
+pub use score::{Errors, ExpertScore, Score};
 pub use state::Unreadable;

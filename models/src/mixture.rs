@@ -4,6 +4,7 @@ use crate::combiner::Combiner;
 use crate::expert::VALUE_LIMIT;
 use crate::forecast::LEVELS;
 use crate::nn::loss::pinball;
+use crate::score::{Record, Usual};
 use crate::state::state;
 use crate::tracking::Tracker;
 
@@ -21,8 +22,13 @@ pub(crate) struct Mixture {
     /// Beside the track's forecasts that are not yet due, row by row.
     kept: Box<[Kept]>,
     settled: u32,
+    /// How the ensemble's forecasts have done without the head and with it.
+    pub(crate) without: Record,
+    pub(crate) with: Record,
+    /// What is usually lost by what is issued.
+    pub(crate) usual: Usual,
 }
-state!(Mixture { combiner, trackers, kept, settled });
+state!(Mixture { combiner, trackers, kept, settled, without, with, usual });
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -34,13 +40,16 @@ struct Kept {
 state!(Kept { head, mixed });
 
 impl Mixture {
-    /// For `rows` pending forecasts; `forget` as the experts' combiners.
-    pub(crate) fn new(rows: usize, forget: f32) -> Self {
+    /// For `rows` pending forecasts.
+    pub(crate) fn new(rows: usize) -> Self {
         Self {
-            combiner: Combiner::new(&[1.0, 1.0], &[forget; 5]),
+            combiner: Combiner::new(&[1.0, 1.0], LEVELS.len()),
             trackers: [Tracker::default(); 5],
             kept: vec![Kept { head: [f32::NAN; 5], mixed: [0.0; 5] }; rows].into_boxed_slice(),
             settled: 0,
+            without: Record::default(),
+            with: Record::default(),
+            usual: Usual::default(),
         }
     }
 
@@ -67,9 +76,9 @@ impl Mixture {
         mixed
     }
 
-    /// The outcome of the forecast in `row`, whose ensemble's quantiles were `ensemble`. Returns the pinball loss of
-    /// the mixture, mean over the levels; `None` where the head slept.
-    pub(crate) fn settle(&mut self, truth: f64, row: usize, ensemble: [f32; 5]) -> Option<f64> {
+    /// The outcome of the forecast in `row`, whose ensemble's quantiles were `ensemble`; `forget` as the experts' combiner.
+    /// Returns the pinball loss of the mixture, mean over the levels; `None` where the head slept.
+    pub(crate) fn settle(&mut self, truth: f64, row: usize, ensemble: [f32; 5], forget: f32) -> Option<f64> {
         let Kept { head, mixed } = self.kept[row];
         if head[0].is_nan() {
             return None;
@@ -78,7 +87,7 @@ impl Mixture {
             let inputs = [f64::from(ensemble[l]), f64::from(head[l])];
             let both = self.combiner.combine(l, inputs.into_iter(), BOTH).unwrap_or(inputs[0]);
             let slope = pinball(LEVELS[l], truth, both).1;
-            self.combiner.update(l, &inputs.map(|input| slope * (input - both)), BOTH);
+            self.combiner.update(l, &inputs.map(|input| slope * (input - both)), BOTH, forget);
             // As in the ensemble: values are kept as f32, and equality, meant at that precision, teaches nothing.
             if truth as f32 != mixed[l] {
                 self.trackers[l].settle(LEVELS[l], (truth as f32) < mixed[l], u64::from(self.settled));

@@ -6,7 +6,7 @@ use crate::expert::VALUE_LIMIT;
 use crate::forecast::{LEVELS, Level, Quantiles, Target};
 use crate::mixture::Mixture;
 use crate::residual::Residuals;
-use crate::score::{Errors, MeanErrors, Record, Score};
+use crate::score::{LastValue, Movement, Record, Score, loss, pinball};
 use crate::state::state;
 use crate::tracking::Tracker;
 use crate::window::{Outcome, Window};
@@ -49,7 +49,7 @@ const JUMPS: usize = 5;
 pub(crate) struct Track {
     target: Target,
     stride: i64,
-    residuals: Box<[Residuals]>,
+    members: Box<[Member]>,
     /// A game per level, and [`JUMPS`].
     combiner: Combiner,
     trackers: [Tracker; 5],
@@ -57,16 +57,27 @@ pub(crate) struct Track {
     pending: Box<[Pending]>,
     /// The experts' points beside them, row by row.
     points: Box<[f32]>,
-    records: Box<[Record]>,
     /// What the head makes of it, if there is one.
     mixture: Option<Box<Mixture>>,
-    errors: MeanErrors,
+    /// How what was issued has done, and the last value beside it.
+    issued: Record,
+    last: LastValue,
     settled: u32,
     covered: [u32; 5],
 }
-state!(Track { residuals, combiner, trackers, pending, points, records, errors, settled, covered }
+state!(Track { members, combiner, trackers, pending, points, issued, last, settled, covered }
     given { mixture }
     fixed { target, stride });
+
+/// One expert's part in a target.
+#[derive(Clone, Debug, Default)]
+struct Member {
+    /// How far it is usually off.
+    residuals: Residuals,
+    /// How its quantiles have done.
+    record: Record,
+}
+state!(Member { residuals, record });
 
 /// What a track is told of one origin, beside the experts' points.
 #[derive(Clone, Copy, Debug)]
@@ -110,21 +121,18 @@ impl Track {
     pub(crate) fn new(target: Target, prior: &[f64]) -> Self {
         let stride = stride(target);
         let rows = target.steps().div_ceil(stride) as usize;
-        let forget = |memory: f64| (f64::from(stride) / memory) as f32;
-        let mut games = [forget(MEMORY); 6];
-        games[JUMPS] = forget(JUMP_MEMORY);
         let empty = Pending { origin: 0, awake: 0, scale: 1.0, tracked: [0.0; 5] };
         Self {
             target,
             stride: i64::from(stride),
-            residuals: vec![Residuals::new(); prior.len()].into(),
-            combiner: Combiner::new(prior, &games),
+            members: vec![Member::default(); prior.len()].into(),
+            combiner: Combiner::new(prior, LEVELS.len() + 1),
             trackers: [Tracker::default(); 5],
             pending: vec![empty; rows].into(),
             points: vec![0.0; rows * prior.len()].into(),
-            records: vec![Record::default(); prior.len()].into(),
             mixture: None,
-            errors: MeanErrors::default(),
+            issued: Record::default(),
+            last: LastValue::default(),
             settled: 0,
             covered: [0; 5],
         }
@@ -132,8 +140,12 @@ impl Track {
 
     /// From now on what a head says is mixed in.
     pub(crate) fn add_head(&mut self) {
-        let forget = self.stride as f64 / MEMORY;
-        self.mixture = Some(Box::new(Mixture::new(self.pending.len(), forget as f32)));
+        self.mixture = Some(Box::new(Mixture::new(self.pending.len())));
+    }
+
+    /// What a game forgets with each settled forecast, to remember so many bins.
+    fn forget(&self, memory: f64) -> f32 {
+        (self.stride as f64 / memory) as f32
     }
 
     /// Multiplies the experts' starting weights.
@@ -154,14 +166,14 @@ impl Track {
         let Origin { index, awake, jump, scale, head, admitted } = origin;
         let mut tracked = [0.0; 5];
         for (l, tracked) in tracked.iter_mut().enumerate() {
-            let quantiles = points.clone().zip(&self.residuals).map(|(p, r)| quantile(p, scale, r, l));
+            let quantiles = points.clone().zip(&self.members).map(|(p, m)| quantile(p, scale, m, l));
             let game = if jump && LEVELS[l] >= JUMP_LEVEL { JUMPS } else { l };
             let mixed = self.combiner.combine(game, quantiles, awake).unwrap_or(0.0);
             *tracked = (mixed + scale * self.trackers[l].correction()).clamp(0.0, VALUE_LIMIT);
         }
         let row = (index.rem_euclid(self.stride) == 0).then(|| self.row(index));
         if let Some(row) = row {
-            for (kept, point) in self.points[row * self.residuals.len()..].iter_mut().zip(points) {
+            for (kept, point) in self.points[row * self.members.len()..].iter_mut().zip(points) {
                 *kept = point;
             }
             // Each tracker is settled on its own value: on a sorted one it would be steered by its neighbour's.
@@ -220,20 +232,21 @@ impl Track {
             Outcome::Unknown => return None,
         };
         let scale = f64::from(pending.scale);
-        let experts = self.residuals.len();
+        let experts = self.members.len();
+        let (forget, forget_jumps) = (self.forget(MEMORY), self.forget(JUMP_MEMORY));
         let points = &self.points[row * experts..][..experts];
         if pending.awake & JUMP > 0 {
             for (i, loss) in losses.iter_mut().enumerate() {
                 // By the levels that these weights serve: over all of them a burst that comes in one of four announced
                 // bins would be a false alarm, though nine in ten of what an upper quantile loses is lost by missing it.
                 let served = (0..5).filter(|&l| LEVELS[l] >= JUMP_LEVEL);
-                let quantiles = served.map(|l| (l, quantile(points[i], scale, &self.residuals[i], l)));
+                let quantiles = served.map(|l| (l, quantile(points[i], scale, &self.members[i], l)));
                 *loss = quantiles.map(|(l, q)| pinball(truth, q, LEVELS[l])).sum();
             }
-            self.combiner.update(JUMPS, losses, pending.awake);
+            self.combiner.update(JUMPS, losses, pending.awake, forget_jumps);
         }
         for (l, level) in LEVELS.into_iter().enumerate() {
-            let quantiles = || points.iter().zip(&self.residuals).map(|(p, r)| quantile(*p, scale, r, l));
+            let quantiles = || points.iter().zip(&self.members).map(|(p, m)| quantile(*p, scale, m, l));
             let mixed = self.combiner.combine(l, quantiles(), pending.awake).unwrap_or(0.0);
             let slope = if truth > mixed {
                 -level
@@ -248,18 +261,14 @@ impl Track {
             for (loss, quantile) in losses.iter_mut().zip(quantiles()) {
                 *loss = slope * (quantile - mixed);
             }
-            self.combiner.update(l, losses, pending.awake);
+            self.combiner.update(l, losses, pending.awake, forget);
         }
         let mut alone = pending.tracked;
         alone.sort_unstable_by(f32::total_cmp);
-        let loss_of = |quantiles: &[f32; 5]| -> f64 {
-            quantiles.iter().zip(LEVELS).map(|(q, level)| pinball(truth, f64::from(*q), level)).sum::<f64>()
-                / 5.0
-        };
-        let without = loss_of(&alone);
-        let with = self.mixture.as_mut().and_then(|mixture| mixture.settle(truth, row, alone));
+        let without = loss(truth, &alone.map(f64::from));
+        let with = self.mixture.as_mut().and_then(|mixture| mixture.settle(truth, row, alone, forget));
         // Where the ensemble was never wrong there is nothing to gain.
-        let usual = f64::from(self.errors.of.issued).max(f64::MIN_POSITIVE);
+        let usual = self.mixture.as_ref().map_or(0.0, |it| it.usual.loss()).max(f64::MIN_POSITIVE);
         let gain = with.map(|with| Gain {
             of_usual: if without == with { 0.0 } else { (without - with) / usual },
             excess: excess(with, without, usual),
@@ -279,24 +288,28 @@ impl Track {
             self.covered[l] += u32::from(truth <= issued[l]);
         }
         // What the last value would have lost is known only where there was one.
-        if let Outcome::Known(last) | Outcome::AtLeast(last) = window.get(origin) {
-            self.errors.add(&Errors {
-                issued: loss_of(&issued) as f32,
-                without_head: without as f32,
-                with_head: with.unwrap_or(without) as f32,
-                last_value: loss_of(&[last as f32; 5]) as f32,
-                median: (truth - f64::from(issued[Level::P50 as usize])).abs() as f32,
-                last_value_point: (truth - last).abs() as f32,
-            });
+        let measured = match window.get(origin) {
+            Outcome::Known(last) | Outcome::AtLeast(last) => Some(last),
+            Outcome::Unknown => None,
+        };
+        if let Some(last) = measured {
+            self.issued.add(truth, &issued.map(f64::from));
+            self.last.add(truth, last, &self.issued);
+            if let Some(mixture) = &mut self.mixture {
+                mixture.without.add(truth, &alone.map(f64::from));
+                let mixed = mixture.issued(row);
+                mixture.with.add(truth, &mixed.map(f64::from));
+                mixture.usual.add(loss(truth, &issued.map(f64::from)));
+            }
         }
         self.settled += 1;
-        for (i, residuals) in self.residuals.iter_mut().enumerate() {
+        for (i, member) in self.members.iter_mut().enumerate() {
             if pending.awake >> i & 1 == 1 {
-                let quantiles: [f64; 5] = std::array::from_fn(|l| quantile(points[i], scale, residuals, l));
-                let all: f64 = quantiles.iter().zip(LEVELS).map(|(q, level)| pinball(truth, *q, level)).sum();
-                let covered = truth as f32 <= quantiles[Level::P95 as usize] as f32;
-                self.records[i].add(all / 5.0, covered);
-                residuals.add((truth - f64::from(points[i])) / scale);
+                if measured.is_some() {
+                    let quantiles = std::array::from_fn(|l| quantile(points[i], scale, member, l));
+                    member.record.add(truth, &quantiles);
+                }
+                member.residuals.add((truth - f64::from(points[i])) / scale);
             }
         }
         gain
@@ -312,25 +325,24 @@ impl Track {
         self.combiner.weights(level as usize)
     }
 
-    /// How its forecasts have done.
-    pub(crate) fn score(&self) -> Score {
-        let errors = self.errors.of;
+    /// How its forecasts have done, where the series moves by so much from a bin to the next.
+    pub(crate) fn score(&self, movement: Movement) -> Score {
+        let mixture = self.mixture.as_ref();
         Score {
             target: self.target,
             settled: u64::from(self.settled),
             covered: self.covered.map(u64::from),
-            loss: errors.issued.into(),
-            loss_without_head: errors.without_head.into(),
-            loss_with_head: self.mixture.as_ref().map(|_| errors.with_head.into()),
-            loss_of_last_value: errors.last_value.into(),
-            error: errors.median.into(),
-            error_of_last_value: errors.last_value_point.into(),
+            issued: self.issued.errors(movement),
+            without_head: mixture.map(|mixture| mixture.without.errors(movement)),
+            with_head: mixture.map(|mixture| mixture.with.errors(movement)),
+            loss_of_last_value: self.last.loss.into(),
+            error_of_last_value: self.last.absolute.into(),
         }
     }
 
     /// How each expert's have done.
-    pub(crate) fn records(&self) -> &[Record] {
-        &self.records
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.members.iter().map(|member| &member.record)
     }
 
     /// The head's share of the mixture per level, if there is a head.
@@ -341,7 +353,7 @@ impl Track {
     /// Bytes that it holds, itself included.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
-            + self.residuals.len() * (size_of::<Residuals>() + size_of::<Record>())
+            + self.members.len() * size_of::<Member>()
             + self.combiner.heap_bytes()
             + self.mixture.as_ref().map_or(0, |mixture| size_of::<Mixture>() + mixture.heap_bytes())
             + self.pending.len() * size_of::<Pending>()
@@ -349,18 +361,51 @@ impl Track {
     }
 }
 
-fn quantile(point: f32, scale: f64, residuals: &Residuals, level: usize) -> f64 {
-    (f64::from(point) + scale * residuals.quantile(level)).max(0.0)
-}
-
-fn pinball(truth: f64, quantile: f64, level: f64) -> f64 {
-    let error = truth - quantile;
-    if error >= 0.0 { level * error } else { (level - 1.0) * error }
+fn quantile(point: f32, scale: f64, of: &Member, level: usize) -> f64 {
+    (f64::from(point) + scale * of.residuals.quantile(level)).max(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expert::Bin;
+
+    #[test]
+    fn the_mixture_has_the_errors_of_what_it_said_admitted_or_not_and_the_experts_those_of_theirs() {
+        let mut track = Track::new(Target::At { steps: 1 }, &[1.0]);
+        track.add_head();
+        let mut window = Window::new(2);
+        let mut said: Option<[[f32; 5]; 2]> = None;
+        let (mut absolute, mut loss, count) = ([0.0; 2], [0.0; 2], 1000);
+        for index in 0..=count {
+            let truth = (100 + index * 7919 % 31) as f64;
+            window.push(Bin::new(index, truth));
+            track.settle(index, &window, &mut [0.0]);
+            for (i, said) in said.iter().flatten().enumerate() {
+                absolute[i] += (truth - f64::from(said[Level::P50 as usize])).abs();
+                loss[i] += super::loss(truth, &said.map(f64::from));
+            }
+            // It sleeps every tenth time; where it is admitted the mixture is what is issued.
+            let admitted = index % 3 == 0;
+            let head = (index % 10 > 0).then_some([100.0, 112.0, 126.0, 128.0, 130.0]);
+            let origin = Origin { index, awake: 1, jump: false, scale: 5.0, head, admitted };
+            let issued = track.forecast(origin, [110.0].into_iter()).values().map(|q| q as f32);
+            let mixed = track.mixture.as_ref().unwrap().issued(0);
+            let mut alone = track.pending[0].tracked;
+            alone.sort_unstable_by(f32::total_cmp);
+            assert_eq!(issued, if admitted { mixed } else { alone });
+            said = Some([mixed, alone]);
+        }
+        let score = track.score(Movement::default());
+        let errors = [score.with_head.unwrap(), score.without_head.unwrap()];
+        assert!(errors[0].loss < errors[1].loss, "the head knows more: {errors:?}");
+        for (i, errors) in errors.into_iter().enumerate() {
+            assert_eq!(errors.settled, count as u64);
+            for (mean, sum) in [(errors.mae, absolute[i]), (errors.loss, loss[i])] {
+                assert!((mean - sum / count as f64).abs() < 1e-4 * mean, "{mean} for {sum}/{count}");
+            }
+        }
+    }
 
     #[test]
     fn settled_origins_reach_every_minute_of_the_hour() {

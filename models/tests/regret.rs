@@ -8,10 +8,13 @@ mod common;
 use common::Rng;
 use prescale_models::combiner::Combiner;
 
+/// As the ensemble forgets.
+const FORGET: f32 = 1.0 / 3000.0;
+
 /// Plays `losses` (rounds of one loss per expert, all awake) without forgetting.
 /// Returns regret against the best expert and the bound.
 fn play(experts: usize, rounds: usize, mut losses: impl FnMut(usize, &[f64]) -> Vec<f64>) -> (f64, f64) {
-    let mut combiner = Combiner::new(&vec![1.0; experts], &[0.0]);
+    let mut combiner = Combiner::new(&vec![1.0; experts], 1);
     let awake = (1_u32 << experts) - 1;
     let (mut own, mut theirs) = (0.0, vec![0.0; experts]);
     let (mut squares, mut largest) = (0.0, 0.0_f64);
@@ -26,7 +29,7 @@ fn play(experts: usize, rounds: usize, mut losses: impl FnMut(usize, &[f64]) -> 
             losses.iter().copied().fold(f64::MIN, f64::max) - losses.iter().copied().fold(f64::MAX, f64::min);
         squares += range * range;
         largest = largest.max(range);
-        combiner.update(0, &losses, awake);
+        combiner.update(0, &losses, awake, 0.0);
     }
     let log = (experts as f64).ln();
     let best = theirs.into_iter().fold(f64::MAX, f64::min);
@@ -64,7 +67,7 @@ fn play_as_the_ensemble(keep: f64, adversary: bool, seed: u64) -> f64 {
     let leaning = [1.0, 1.0, 1.41, 1.0, 0.79];
     let shares = |prior: [f64; EXPERTS]| prior.map(|p| p / prior.iter().sum::<f64>());
     let leant = shares(std::array::from_fn(|k| prior[k] * leaning[k]));
-    let mut combiner = Combiner::new(&prior, &[(1.0 - keep) as f32]);
+    let mut combiner = Combiner::new(&prior, 1);
     let mut rng = Rng(seed);
     let (mut regrets, mut squares, mut largest) = ([0.0; EXPERTS], 0.0, 0.0_f64);
     let (mut priors, mut jump) = (shares(prior), 0.0);
@@ -110,7 +113,7 @@ fn play_as_the_ensemble(keep: f64, adversary: bool, seed: u64) -> f64 {
             assert!(regrets[k] <= stated, "round {round}, expert {k}: {} > {stated}", regrets[k]);
             most = most.max(regrets[k] / stated);
         }
-        combiner.update(0, &losses, awake);
+        combiner.update(0, &losses, awake, (1.0 - keep) as f32);
     }
     most
 }
@@ -129,15 +132,15 @@ fn regret_stays_under_the_stated_bound_with_a_prior_forgetting_and_sleepers() {
 
 #[test]
 fn a_sleeper_that_wakes_up_better_takes_over_within_days_of_minutes() {
-    let mut combiner = Combiner::new(&[0.5, 0.5], &[1.0 / 3000.0]);
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1);
     let second = |combiner: &Combiner| combiner.weights(0).nth(1).unwrap();
     for _ in 0..1440 {
-        combiner.update(0, &[1.0, f64::NAN], 0b01);
+        combiner.update(0, &[1.0, f64::NAN], 0b01, FORGET);
     }
     assert!((second(&combiner) - 0.5).abs() < 1e-6, "asleep: nothing lost, nothing won");
     let mut minutes = 0;
     while second(&combiner) < 0.9 {
-        combiner.update(0, &[1.0, 0.5], 0b11);
+        combiner.update(0, &[1.0, 0.5], 0b11, FORGET);
         minutes += 1;
         assert!(minutes < 100, "{combiner:?}");
     }
@@ -145,14 +148,14 @@ fn a_sleeper_that_wakes_up_better_takes_over_within_days_of_minutes() {
 
 #[test]
 fn a_former_leader_that_fails_is_left() {
-    let mut combiner = Combiner::new(&[0.5, 0.5], &[1.0 / 3000.0]);
+    let mut combiner = Combiner::new(&[0.5, 0.5], 1);
     let second = |combiner: &Combiner| combiner.weights(0).nth(1).unwrap();
     for _ in 0..20_000 {
-        combiner.update(0, &[0.1, 0.2], 0b11);
+        combiner.update(0, &[0.1, 0.2], 0b11, FORGET);
     }
     let mut minutes = 0;
     while second(&combiner) < 0.9 {
-        combiner.update(0, &[0.4, 0.2], 0b11);
+        combiner.update(0, &[0.4, 0.2], 0b11, FORGET);
         minutes += 1;
         assert!(minutes < 3000, "{combiner:?}");
     }

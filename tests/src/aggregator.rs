@@ -160,7 +160,15 @@ impl Aggregator {
     /// # Errors
     /// What came instead, or which rule of the format it breaks.
     pub async fn metrics(&self) -> Result<openmetrics::Page, String> {
-        let reply = self.client.get("/metrics").await.map_err(|error| error.to_string())?;
+        self.metrics_at("/metrics").await
+    }
+
+    /// What this path of metrics says.
+    ///
+    /// # Errors
+    /// What came instead, or which rule of the format it breaks.
+    pub async fn metrics_at(&self, path: &str) -> Result<openmetrics::Page, String> {
+        let reply = self.client.get(path).await.map_err(|error| error.to_string())?;
         openmetrics::read(std::str::from_utf8(reply.body()).map_err(|error| error.to_string())?)
     }
 

@@ -312,7 +312,7 @@ async fn the_page_has_a_door_of_its_own_and_agents_have_theirs() {
         assert_eq!(status(&aggregator.client, path).await, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(status(&page, path).await, StatusCode::OK, "{path}");
     }
-    for path in ["/metrics", "/healthz"] {
+    for path in ["/metrics", "/metrics/models", "/healthz"] {
         assert_eq!(status(&aggregator.client, path).await, StatusCode::OK, "{path}");
     }
     until("a watch list", async || aggregator.watch_list("node-a", None).await).await;
@@ -346,7 +346,7 @@ async fn a_page_with_a_secret_opens_to_a_browser_and_a_program_that_know_it() {
         assert!(reply.starts_with("HTTP/1.1 200 "), "{right}: {reply}");
     }
     // Probes and Prometheus need none.
-    for path in ["/metrics", "/healthz"] {
+    for path in ["/metrics", "/metrics/models", "/healthz"] {
         assert_eq!(aggregator.client.get(path).await.unwrap().status(), StatusCode::OK, "{path}");
     }
     std::fs::remove_file(file).unwrap();

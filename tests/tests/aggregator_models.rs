@@ -33,6 +33,51 @@ fn of<'a>(models: &'a Value, name: &str) -> &'a Value {
     models["models"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap()
 }
 
+/// Each error's field in the API, and its name among the metrics after `prescale_aggregator_model_`.
+const ERRORS: [(&str, &str); 8] = [
+    ("rmse_rps", "rmse_requests_per_second"),
+    ("mse", "mse"),
+    ("mae_rps", "mae_requests_per_second"),
+    ("mape", "mape_ratio"),
+    ("mase", "mase_ratio"),
+    ("wql", "wql_ratio"),
+    ("q95_coverage", "q95_coverage_ratio"),
+    ("provisioning_loss", "provisioning_loss_ratio"),
+];
+
+/// `/metrics/models` shows what the API does of every target and model, and nothing else.
+async fn assert_errors_of_every_model(aggregator: &Aggregator, scores: &[Value]) {
+    let page = aggregator.metrics_at("/metrics/models").await.unwrap();
+    let mut known = 0;
+    for score in scores {
+        let text = |field: &str| score[field].to_string();
+        let (horizon, bin) = (text("horizon_seconds"), text("bin_seconds"));
+        let combined =
+            [("issued", score), ("experts", &score["without_head"]), ("with_head", &score["with_head"])];
+        let experts = score["models"].as_array().unwrap().iter();
+        let experts = experts.map(|model| (model["name"].as_str().unwrap(), model));
+        for (model, errors) in combined.into_iter().chain(experts) {
+            for (field, name) in ERRORS {
+                let Some(value) = errors[field].as_f64() else { continue };
+                known += 1;
+                let target = if score["max_over"] == true { "max_over" } else { "at" };
+                let labels = [
+                    ("namespace", "shop"),
+                    ("workload", "web"),
+                    ("target", target),
+                    ("horizon_seconds", &horizon),
+                    ("bin_seconds", &bin),
+                    ("model", model),
+                ];
+                let shown = page.value(&format!("prescale_aggregator_model_{name}"), &labels);
+                assert!((shown - value).abs() <= 1e-9 * value, "{name} {labels:?}: {shown} for {value}");
+            }
+        }
+    }
+    // The eleven targets of minutes, of three forecasters and the four experts that two days wake.
+    assert_eq!((known, page.samples.len()), (11 * (3 + 4) * 8, 11 * (3 + 4) * 8));
+}
+
 #[tokio::test]
 async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
     let scratch = Scratch::new();
@@ -56,6 +101,15 @@ async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
     }
     let coverage = minutes["q95_coverage"].as_f64().unwrap();
     assert!((0.9..0.99).contains(&coverage), "{minutes}");
+    // A wave of 100 ± 50 with noise of some 3 requests/s, five minutes ahead.
+    let error = |of: &Value, field: &str| of[field].as_f64().unwrap_or_else(|| panic!("no {field}: {of}"));
+    for of in [minutes, &minutes["with_head"], &minutes["models"][1]] {
+        assert!((error(of, "rmse_rps").powi(2) / error(of, "mse") - 1.0).abs() < 1e-9, "{of}");
+        assert!((1.0..10.0).contains(&error(of, "mae_rps")), "{of}");
+        assert!((0.01..0.1).contains(&error(of, "mape")) && (0.005..0.1).contains(&error(of, "wql")), "{of}");
+        assert!((0.1..2.0).contains(&error(of, "mase")), "{of}");
+        assert!((0.01..0.3).contains(&error(of, "provisioning_loss")), "{of}");
+    }
     // The grid of 10 s has seen nothing: nothing is known of it, and no number stands for that.
     assert_eq!(
         (&ahead(true, 60, 10)["settled"], &ahead(true, 60, 10)["loss_ratio"]),
@@ -82,6 +136,7 @@ async fn models_and_live_errors_are_shown_for_a_workload_with_history() {
     );
     let issued = models["issued"][1]["loss_ratio"].as_f64().unwrap();
     assert!(issued < 1.0, "{models}");
+    assert_errors_of_every_model(&aggregator, scores).await;
 
     aggregator.metrics().await.unwrap();
     let page = aggregator.client.get("/metrics").await.unwrap();

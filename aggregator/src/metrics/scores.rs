@@ -16,9 +16,9 @@ fn shown(workload: &view::Workload) -> impl Iterator<Item = &view::Score> {
     workload.scores.iter().filter(is_shown)
 }
 
-fn target(score: &view::Score) -> Labels<'static> {
+pub(super) fn target(score: &view::Score) -> Labels<'static> {
     vec![
-        ("target", "max_over".into()),
+        ("target", if score.max_over { "max_over" } else { "at" }.into()),
         ("horizon_seconds", score.horizon_seconds.to_string().into()),
         ("bin_seconds", score.bin_seconds.to_string().into()),
     ]

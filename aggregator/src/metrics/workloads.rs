@@ -221,7 +221,7 @@ pub(super) fn flag(on: bool) -> f64 {
     f64::from(u8::from(on))
 }
 
-fn names(workload: &view::Workload) -> Labels<'_> {
+pub(super) fn names(workload: &view::Workload) -> Labels<'_> {
     vec![("namespace", workload.namespace.as_str().into()), ("workload", workload.name.as_str().into())]
 }
 
@@ -229,11 +229,15 @@ impl Workloads {
     pub(super) fn show(&self, snapshot: Snapshot) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Collector for Workloads {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let snapshot = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let snapshot = self.snapshot();
         for (name, help, value) in GAUGES {
             let mut metric = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
             for workload in &snapshot.workloads {

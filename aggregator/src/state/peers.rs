@@ -358,7 +358,11 @@ mod tests {
         train(&leader, 0.7);
         let news = page(&leader, 0, 0, peer.refused).unwrap();
         peer.keep(sent(&news), &state, &metrics, None).await.unwrap();
-        assert_eq!((state.weights().active(CoreKind::Gru).0, peer.refused), (3, None), "the leader's next ones are");
+        assert_eq!(
+            (state.weights().active(CoreKind::Gru).0, peer.refused),
+            (3, None),
+            "the leader's next ones are"
+        );
     }
 
     #[test]

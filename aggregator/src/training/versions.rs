@@ -325,7 +325,10 @@ impl Files {
             bail!("the weights are not those that the JSON speaks of");
         }
         let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
-        ensure!(version.code == code(core), "they belong to another build, whose features or training differ");
+        ensure!(
+            version.code == code(core),
+            "they belong to another build, whose features or training differ"
+        );
         let network = Network::load(NetworkSettings::of(core), &self.weights)?;
         Ok((version, Arc::new(network)))
     }
@@ -506,7 +509,11 @@ mod tests {
         leader.add(other_as(cnn, 0.9), blank()).unwrap();
         leader.roll_back(GRU).unwrap();
         let both = [gru(2, 1), Swapped { core: cnn, was: 0, now: 3 }];
-        assert_eq!(follower.take(&leader.set()).unwrap(), both, "each kind goes on, or back, with the leader's");
+        assert_eq!(
+            follower.take(&leader.set()).unwrap(),
+            both,
+            "each kind goes on, or back, with the leader's"
+        );
         for it in [&follower, &open()] {
             assert_eq!((it.networks(), it.active(GRU).0, it.active(cnn).0), (leader.networks(), 1, 3));
         }

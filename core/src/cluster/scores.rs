@@ -3,7 +3,7 @@
 use prescale_models::{Ensemble, Level, Target, Weight};
 
 use super::forecasts::Forecasts;
-use crate::view::{ModelScore, Score};
+use crate::view::{Errors, ModelScore, Score};
 
 /// Every target of both grids, nearest first.
 pub(super) fn scores(forecasts: &Forecasts) -> Vec<Score> {
@@ -17,9 +17,8 @@ pub(super) fn of_ensemble(ensemble: &Ensemble) -> Vec<Score> {
     let bin_seconds = ensemble.grid().step_seconds;
     let medians: Vec<Weight> = ensemble.weights().filter(|it| it.level == Level::P50).collect();
     let row = |score: prescale_models::Score| {
-        let prescale_models::Score { target, settled, covered, .. } = score;
-        let in_last = |loss: f64| ratio(loss, score.loss_of_last_value);
-        let of_settled = |count: u64| share(count, settled);
+        let prescale_models::Score { target, settled, covered, issued, without_head, with_head, .. } = score;
+        let in_last = |errors: prescale_models::Errors| ratio(errors.loss, score.loss_of_last_value);
         let records = ensemble.expert_scores().filter(|it| it.target == target);
         let models = records.map(|record| {
             let weight = medians.iter().find(|it| it.target == target && it.model == record.model);
@@ -27,10 +26,10 @@ pub(super) fn of_ensemble(ensemble: &Ensemble) -> Vec<Score> {
                 name: record.model.name(),
                 awake: weight.is_some_and(|it| it.awake),
                 weight: weight.map_or(0.0, |it| it.weight),
-                settled: record.settled,
-                covered: record.covered,
-                loss_ratio: in_last(record.loss).filter(|_| record.settled > 0),
-                q95_coverage: share(record.covered, record.settled),
+                settled: record.errors.settled,
+                covered: record.errors.covered,
+                loss_ratio: in_last(record.errors).filter(|_| record.errors.settled > 0),
+                errors: errors(record.errors),
             }
         });
         Score {
@@ -39,19 +38,36 @@ pub(super) fn of_ensemble(ensemble: &Ensemble) -> Vec<Score> {
             max_over: matches!(target, Target::MaxOver { .. }),
             settled,
             covered,
-            q95_coverage: of_settled(covered[Level::P95 as usize]),
-            band_coverage: of_settled(
+            band_coverage: share(
                 covered[Level::P90 as usize].saturating_sub(covered[Level::P10 as usize]),
+                settled,
             ),
-            loss_rps: (settled > 0).then_some(score.loss),
-            loss_ratio: in_last(score.loss),
-            loss_ratio_without_head: in_last(score.loss_without_head),
-            loss_ratio_with_head: score.loss_with_head.and_then(in_last),
-            error_ratio: ratio(score.error, score.error_of_last_value),
+            loss_rps: (issued.settled > 0).then_some(issued.loss),
+            loss_ratio: in_last(issued),
+            loss_ratio_without_head: in_last(without_head.unwrap_or(issued)),
+            loss_ratio_with_head: with_head.and_then(in_last),
+            error_ratio: ratio(issued.mae, score.error_of_last_value),
+            errors: errors(issued),
+            without_head: without_head.map(errors),
+            with_head: with_head.map(errors),
             models: models.collect(),
         }
     };
     ensemble.scores().map(row).collect()
+}
+
+fn errors(of: prescale_models::Errors) -> Errors {
+    let known = |error: f64| (of.settled > 0).then_some(error);
+    Errors {
+        rmse_rps: known(of.rmse()),
+        mse: known(of.mse),
+        mae_rps: known(of.mae),
+        mape: of.mape,
+        mase: of.mase.and_then(known),
+        wql: of.wql,
+        q95_coverage: of.coverage95(),
+        provisioning_loss: of.provisioning,
+    }
 }
 
 /// `None` where the last value was never wrong: an idle workload, or nothing settled.
@@ -67,7 +83,7 @@ fn share(count: u64, of: u64) -> Option<f64> {
 mod tests {
     use super::super::tests::{Small, id};
     use super::super::{Cluster, ClusterSettings};
-    use crate::view::Score;
+    use crate::view::{Errors, Score};
 
     fn of(scores: &[Score], key: (bool, u32, u32)) -> &Score {
         scores.iter().find(|it| it.key() == key).expect("the target exists")
@@ -86,7 +102,7 @@ mod tests {
         let minute = of(&view.scores, (true, 60, 10));
         assert!(minute.settled > 90 && minute.covered[4] <= minute.settled, "{minute:?}");
         let coverage = minute.covered[3] as f64 / minute.settled as f64;
-        assert_eq!(minute.q95_coverage, Some(coverage));
+        assert_eq!(minute.errors.q95_coverage, Some(coverage));
         assert!(minute.band_coverage.is_some_and(|it| it > 0.3 && it < coverage), "{minute:?}");
         assert!(minute.loss_ratio.is_some_and(|it| (0.05..1.0).contains(&it)), "{minute:?}");
         assert!(minute.loss_rps.is_some_and(|it| (1.0..100.0).contains(&it)), "{minute:?}");
@@ -95,15 +111,25 @@ mod tests {
         for model in &minute.models {
             let smooth = model.name == "tuned_smoothing";
             assert_eq!((model.awake, model.settled > 90), (smooth, smooth), "{model:?}");
-            assert_eq!((model.loss_ratio.is_some(), model.q95_coverage.is_some()), (smooth, smooth));
+            assert_eq!((model.loss_ratio.is_some(), model.errors != Errors::default()), (smooth, smooth));
         }
+        // What is issued is what smoothing says, tracked; a swing of 200 every minute is wrong by 100 at the median.
+        let errors = minute.errors;
+        assert!(errors.mae_rps.is_some_and(|it| (10.0..150.0).contains(&it)), "{errors:?}");
+        assert!(
+            errors.rmse_rps >= errors.mae_rps && errors.mse.map(f64::sqrt) == errors.rmse_rps,
+            "{errors:?}"
+        );
+        assert!([errors.mape, errors.mase, errors.wql, errors.provisioning_loss].iter().all(Option::is_some));
+        assert_eq!((minute.without_head, minute.with_head), (None, None), "no network on this grid");
         let weights = view.weights.iter().find(|it| (it.max_over, it.horizon_seconds) == (true, 60)).unwrap();
         for (score, weight) in minute.models.iter().zip(&weights.models) {
             assert_eq!((score.name, score.weight), (weight.name, weight.weight));
         }
         // An hour has not passed: nothing is known, and nothing is made up.
         let hour = of(&view.scores, (false, 3600, 60));
-        assert_eq!((hour.settled, hour.loss_rps, hour.loss_ratio, hour.q95_coverage), (0, None, None, None));
+        assert_eq!((hour.settled, hour.loss_rps, hour.loss_ratio), (0, None, None));
+        assert_eq!((hour.errors, hour.with_head), (Errors::default(), Some(Errors::default())));
 
         let now = small.now();
         let checkpoint = small.cluster.checkpoint(now, &id()).unwrap();

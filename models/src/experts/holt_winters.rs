@@ -68,11 +68,9 @@ pub struct HoltWinters {
     seasons: Vec<Season>,
     /// Level and trend of member m under season s at `[s * members + m]`.
     states: Vec<(f64, f64)>,
-    /// The levels at the newest origins, a ring by index, NaN before the first; beside each row the trends of the
-    /// members that have one.
+    /// The levels at the newest origins, a ring by index, NaN before the first and of bins that were skipped; beside each
+    /// row the trends of the members that have one.
     past: Box<[f32]>,
-    /// The low half of their indices: rows are reused within the longest target, far sooner than it repeats.
-    origins: Box<[u32]>,
     tuned: Box<[Tuning]>,
     /// Each member's discounted absolute error, target by target.
     losses: Box<[f32]>,
@@ -87,9 +85,9 @@ pub struct HoltWinters {
     day_count: u64,
     awake: bool,
 }
-state!(HoltWinters { seasons, states, past, origins, tuned, losses, first, newest, day_sum, day_count, awake }
+state!(HoltWinters { seasons, states, past, tuned, losses, first, newest, day_sum, day_count, awake }
     fixed { grid, members, with_trend, kind, period, bins_per_phase }
-    sound |h| h.tuned.iter().all(|t| t.best < h.states.len()));
+    sound |h| h.tuned.iter().all(|t| usize::from(t.best) < h.states.len()));
 
 /// Seasons of more phases than this are packed into 16 bits each.
 const MOST_EXACT: usize = 128;
@@ -181,7 +179,7 @@ impl Season {
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
     target: Target,
-    best: usize,
+    best: u8,
 }
 state!(Tuning { best } fixed { target });
 
@@ -220,7 +218,7 @@ impl HoltWinters {
     /// With other factors: `seasons` are γ per period.
     ///
     /// # Panics
-    /// If either is empty.
+    /// If either is empty, or both together make more than 255 states.
     pub fn new(
         kind: ModelKind,
         grid: Grid,
@@ -236,6 +234,7 @@ impl HoltWinters {
         let phases = period / bins_per_phase;
         let steps = targets.iter().map(|t| t.steps() as usize).max().unwrap_or(1);
         let states = members.len() * seasons.len();
+        assert!(states <= usize::from(u8::MAX), "states are numbered by a byte");
         let season = |&periodic: &f64| {
             let factor = 1.0 - libm::pow(1.0 - periodic, 1.0 / bins_per_phase as f64);
             Season::new(if bins_per_phase == 1 { periodic } else { factor }, phases)
@@ -254,7 +253,6 @@ impl HoltWinters {
             states: vec![(0.0, 0.0); states],
             past: vec![f32::NAN; (states + seasons.len() * with_trend) * (steps + 1)].into(),
             with_trend,
-            origins: vec![0; steps + 1].into(),
             tuned: targets.iter().map(|&target| Tuning { target, best: 0 }).collect(),
             losses: vec![0.0; targets.len() * states].into(),
             bins_per_phase: bins_per_phase as i64,
@@ -264,6 +262,15 @@ impl HoltWinters {
             day_count: 0,
             awake: false,
         }
+    }
+
+    /// What is kept of an origin.
+    fn width(&self) -> usize {
+        self.states.len() + self.seasons.len() * self.with_trend
+    }
+
+    fn row(&self, origin: i64) -> std::ops::Range<usize> {
+        row(&self.past, self.width(), origin)
     }
 
     fn phase(&self, index: i64) -> usize {
@@ -316,6 +323,11 @@ impl HoltWinters {
                 *level += sum * *trend;
                 *trend *= power;
             }
+            let rows = self.past.len() as i64 / self.width() as i64;
+            for index in (bin.index - gap + 1).max(bin.index - rows)..bin.index {
+                let row = self.row(index);
+                self.past[row].fill(f32::NAN);
+            }
         }
         self.newest = bin.index;
         let phase = self.phase(bin.index);
@@ -342,10 +354,8 @@ impl HoltWinters {
                 *level = new.clamp(-VALUE_LIMIT, VALUE_LIMIT);
             }
         }
-        let row = bin.index.rem_euclid(self.origins.len() as i64) as usize;
-        self.origins[row] = bin.index as u32;
-        let width = self.states.len() + self.seasons.len() * self.with_trend;
-        let (levels, trends) = self.past[row * width..][..width].split_at_mut(self.states.len());
+        let row = self.row(bin.index);
+        let (levels, trends) = self.past[row].split_at_mut(self.states.len());
         for (past, state) in levels.iter_mut().zip(&self.states) {
             *past = state.0 as f32;
         }
@@ -361,13 +371,12 @@ impl HoltWinters {
     fn settle(&mut self, bin: Bin, phase: usize) {
         let Some(truth) = bin.value else { return };
         let (states, members) = (self.states.len(), self.members.len());
-        let width = states + self.seasons.len() * self.with_trend;
+        let (width, past) = (self.width(), &self.past);
         for (tuning, losses) in self.tuned.iter_mut().zip(self.losses.chunks_exact_mut(states)) {
             let steps = tuning.target.steps();
             let origin = bin.index - i64::from(steps);
-            let row = origin.rem_euclid(self.origins.len() as i64) as usize;
-            let (levels, trends) = self.past[row * width..][..width].split_at(states);
-            if self.origins[row] != origin as u32 || levels[0].is_nan() {
+            let (levels, trends) = past[row(past, width, origin)].split_at(states);
+            if levels[0].is_nan() {
                 continue;
             }
             let reach = DAMPING_SUMS[steps as usize];
@@ -383,19 +392,26 @@ impl HoltWinters {
                 }
             }
             for i in 0..states {
-                if losses[i] < losses[tuning.best] {
-                    tuning.best = i;
+                if losses[i] < losses[usize::from(tuning.best)] {
+                    tuning.best = i as u8;
                 }
             }
         }
     }
 
-    fn path(&self, state: usize, steps: u32) -> f64 {
+    fn path(&self, state: u8, steps: u32) -> f64 {
+        let state = usize::from(state);
         let (level, trend) = self.states[state];
         let season = &self.seasons[state / self.members.len()];
         let phase = self.phase(self.newest + i64::from(steps));
         level + DAMPING_SUMS[steps as usize] * trend + season.at(phase)
     }
+}
+
+/// Where a ring of rows of `width` keeps what belongs to `origin`.
+fn row(past: &[f32], width: usize, origin: i64) -> std::ops::Range<usize> {
+    let row = origin.rem_euclid((past.len() / width) as i64) as usize;
+    row * width..(row + 1) * width
 }
 
 impl Expert for HoltWinters {
@@ -440,6 +456,5 @@ impl Expert for HoltWinters {
             + std::mem::size_of_val(&*self.losses)
             + std::mem::size_of_val(&*self.states)
             + std::mem::size_of_val(&*self.past)
-            + std::mem::size_of_val(&*self.origins)
     }
 }

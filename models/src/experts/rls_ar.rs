@@ -6,7 +6,6 @@ use crate::packed::Signed;
 use crate::rls::Rls;
 use crate::scale::LocalScale;
 use crate::state::state;
-use crate::window::{Outcome, Window};
 
 /// Single bins back that are regressors: the newest ones, thinning out.
 const LAGS: [usize; 5] = [0, 1, 2, 4, 8];
@@ -59,8 +58,6 @@ pub struct RlsAr {
     scale: LocalScale,
     /// The newest bins, a ring by index, missing ones carried on; as long as the longest mean.
     recent: [f32; RECENT],
-    /// The bins as far as they were measured, for settling.
-    window: Window,
     /// Yesterday by phase.
     day: Box<[Signed]>,
     bins_per_phase: i64,
@@ -75,7 +72,7 @@ pub struct RlsAr {
     /// One for each distance, ascending.
     regressions: Box<[Regression]>,
 }
-state!(RlsAr { scale, recent, window, day, open, newest, moments, seen, origins, regressions }
+state!(RlsAr { scale, recent, day, open, newest, moments, seen, origins, regressions }
     fixed { grid, bins_per_phase });
 
 #[derive(Clone, Debug)]
@@ -93,14 +90,16 @@ state!(Regression { rls, yesterday, settled, point } fixed { steps });
 /// What every regression starts from.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
-    /// The low half: rows are reused within the longest target, far sooner than it repeats.
-    index: u32,
     level: f32,
-    /// 0 before the row was first written.
+    /// 0 before the row was first written, and of a bin that was skipped.
     scale: f32,
     common: [Signed; COMMON],
 }
-state!(Origin { index, level, scale, common });
+state!(Origin { level, scale, common });
+
+impl Origin {
+    const EMPTY: Self = Self { level: 0.0, scale: 0.0, common: [Signed::UNKNOWN; COMMON] };
+}
 
 impl RlsAr {
     /// Without history.
@@ -117,19 +116,17 @@ impl RlsAr {
         let mut distances: Vec<u32> = targets.iter().map(|t| t.steps()).collect();
         distances.sort_unstable();
         distances.dedup();
-        let origin = Origin { index: 0, level: 0.0, scale: 0.0, common: [Signed::UNKNOWN; COMMON] };
         Self {
             grid,
             scale: LocalScale::new(grid),
             recent: [0.0; RECENT],
-            window: Window::new(longest + 1),
             day: vec![Signed::UNKNOWN; (grid.bins_per_day() / bins_per_phase).max(1)].into(),
             bins_per_phase: bins_per_phase as i64,
             open: (i64::MIN, 0.0, 0.0),
             newest: None,
             moments: [0.0; COMMON],
             seen: 0.0,
-            origins: vec![origin; longest + 1].into(),
+            origins: vec![Origin::EMPTY; longest + 1].into(),
             regressions: distances.into_iter().map(regression).collect(),
         }
     }
@@ -148,13 +145,11 @@ impl RlsAr {
         self.day[phase as usize].get().map(f64::from)
     }
 
-    fn settle(&mut self, now: i64) {
-        // A lower bound is no equation.
-        let Outcome::Known(truth) = self.window.get(now) else { return };
+    fn settle(&mut self, now: i64, truth: f64) {
         for regression in &mut self.regressions {
             let origin = now - i64::from(regression.steps);
             let kept = &self.origins[origin.rem_euclid(self.origins.len() as i64) as usize];
-            if kept.index != origin as u32 || kept.scale <= 0.0 {
+            if kept.scale <= 0.0 {
                 continue;
             }
             let x = regression.regressors(origin, kept);
@@ -173,6 +168,10 @@ impl RlsAr {
         };
         for index in (newest + 1).max(bin.index.saturating_sub(RECENT as i64))..bin.index {
             self.recent[index.rem_euclid(RECENT as i64) as usize] = last.unwrap_or(0.0) as f32;
+        }
+        let rows = self.origins.len() as i64;
+        for index in (newest + 1).max(bin.index.saturating_sub(rows))..bin.index {
+            self.origins[index.rem_euclid(rows) as usize] = Origin::EMPTY;
         }
         self.recent[bin.index.rem_euclid(RECENT as i64) as usize] = value as f32;
     }
@@ -217,7 +216,7 @@ impl RlsAr {
         }
         let row = now.rem_euclid(self.origins.len() as i64) as usize;
         let common = common.map(|x| Signed::new(x as f32));
-        let origin = Origin { index: now as u32, level: level as f32, scale: scale as f32, common };
+        let origin = Origin { level: level as f32, scale: scale as f32, common };
         self.origins[row] = origin;
         for i in 0..self.regressions.len() {
             let at = self.day_at(now + i64::from(self.regressions[i].steps));
@@ -253,11 +252,11 @@ impl Expert for RlsAr {
         if self.newest.is_none() && bin.value.is_none() {
             return;
         }
-        self.window.push(bin);
-        if bin.value.is_some() {
-            self.settle(bin.index);
-        }
         self.store(bin);
+        // A lower bound is no equation.
+        if let Some(value) = bin.value.filter(|_| !bin.censored) {
+            self.settle(bin.index, value);
+        }
         self.scale.observe(bin);
         self.remember_day(bin);
         self.start(bin.index);
@@ -290,7 +289,6 @@ impl Expert for RlsAr {
         own + std::mem::size_of_val(&*self.regressions)
             + std::mem::size_of_val(&*self.origins)
             + std::mem::size_of_val(&*self.day)
-            + self.window.heap_bytes()
     }
 }
 

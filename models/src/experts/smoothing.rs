@@ -22,22 +22,20 @@ pub struct TunedSmoothing {
     grid: Grid,
     levels: [f64; FACTORS.len()],
     observed: u64,
-    /// Levels at the newest origins, a ring by index, NaN before the first; `origins` says which index a row belongs to,
-    /// by its low half.
+    /// Levels at the newest origins, a ring by index as long as the window: a row holds where the window has a value.
     past: Box<[[f32; FACTORS.len()]]>,
-    origins: Box<[u32]>,
     window: Window,
     tuned: Box<[Tuning]>,
 }
-state!(TunedSmoothing { levels, observed, past, origins, window, tuned } fixed { grid });
+state!(TunedSmoothing { levels, observed, past, window, tuned } fixed { grid });
 
 #[derive(Clone, Debug)]
 struct Tuning {
     target: Target,
     losses: [f32; FACTORS.len()],
-    best: usize,
+    best: u8,
 }
-state!(Tuning { losses, best } fixed { target } sound |t| t.best < FACTORS.len());
+state!(Tuning { losses, best } fixed { target } sound |t| usize::from(t.best) < FACTORS.len());
 
 impl TunedSmoothing {
     /// Without history.
@@ -50,8 +48,7 @@ impl TunedSmoothing {
             grid,
             levels: [0.0; FACTORS.len()],
             observed: 0,
-            past: vec![[f32::NAN; FACTORS.len()]; rows].into(),
-            origins: vec![0; rows].into(),
+            past: vec![[0.0; FACTORS.len()]; rows].into(),
             window: Window::new(rows),
             tuned,
         }
@@ -62,10 +59,10 @@ impl TunedSmoothing {
         for tuning in &mut self.tuned {
             let steps = i64::from(tuning.target.steps());
             let origin = now - steps;
-            let row = origin.rem_euclid(rows) as usize;
-            if self.origins[row] != origin as u32 || self.past[row][0].is_nan() {
+            if self.window.get(origin) == Outcome::Unknown {
                 continue;
             }
+            let row = origin.rem_euclid(rows) as usize;
             let outcome = match tuning.target {
                 Target::At { .. } => self.window.get(now),
                 Target::MaxOver { .. } => self.window.max(origin + 1, now),
@@ -77,8 +74,8 @@ impl TunedSmoothing {
             }
             // Ties go to the factor already used, then to the smoother one.
             for i in 0..FACTORS.len() {
-                if tuning.losses[i] < tuning.losses[tuning.best] {
-                    tuning.best = i;
+                if tuning.losses[i] < tuning.losses[usize::from(tuning.best)] {
+                    tuning.best = i as u8;
                 }
             }
         }
@@ -104,7 +101,6 @@ impl Expert for TunedSmoothing {
         }
         let row = bin.index.rem_euclid(self.past.len() as i64) as usize;
         self.past[row] = self.levels.map(|l| l as f32);
-        self.origins[row] = bin.index as u32;
     }
 
     fn awake(&self) -> bool {
@@ -114,7 +110,7 @@ impl Expert for TunedSmoothing {
     fn predict(&self, targets: &[Target], out: &mut [f64]) {
         debug_assert_eq!(targets.len(), self.tuned.len(), "made for other targets");
         for (tuning, out) in self.tuned.iter().zip(out) {
-            *out = self.levels[tuning.best].max(0.0);
+            *out = self.levels[usize::from(tuning.best)].max(0.0);
         }
     }
 
@@ -123,10 +119,7 @@ impl Expert for TunedSmoothing {
     }
 
     fn heap_bytes(&self) -> usize {
-        std::mem::size_of_val(&*self.past)
-            + std::mem::size_of_val(&*self.origins)
-            + std::mem::size_of_val(&*self.tuned)
-            + self.window.heap_bytes()
+        std::mem::size_of_val(&*self.past) + std::mem::size_of_val(&*self.tuned) + self.window.heap_bytes()
     }
 }
 
@@ -146,8 +139,8 @@ mod tests {
     fn noise_is_averaged_and_a_walk_is_followed() {
         // Alternation around 10: the mean is best. A staircase: the last value is best.
         let noise = run((0..500).map(|i| if i % 2 == 0 { 5.0 } else { 15.0 }));
-        assert!(FACTORS[noise.tuned[0].best] <= 0.02, "{:?}", noise.tuned);
+        assert!(FACTORS[usize::from(noise.tuned[0].best)] <= 0.02, "{:?}", noise.tuned);
         let walk = run((0..500).map(|i| f64::from(i / 7) * 10.0));
-        assert_eq!(FACTORS[walk.tuned[0].best], 1.0, "{:?}", walk.tuned);
+        assert_eq!(FACTORS[usize::from(walk.tuned[0].best)], 1.0, "{:?}", walk.tuned);
     }
 }

@@ -117,16 +117,14 @@ impl Sources {
 struct Losses {
     recent: f32,
     long: f32,
-    /// Errors in them, as far as the longer memory reaches.
-    seen: f32,
 }
-state!(Losses { recent, long, seen });
+state!(Losses { recent, long });
 
 impl Losses {
-    fn add(&mut self, error: f32, memories: (f32, f32)) {
-        self.seen = (self.seen + 1.0).min(memories.1);
-        self.recent += (error - self.recent) / self.seen.min(memories.0);
-        self.long += (error - self.long) / self.seen;
+    /// Takes an error, so many as `seen` with it; the recent mean is over the newest `recent`.
+    fn add(&mut self, error: f32, seen: u16, recent: u16) {
+        self.recent += (error - self.recent) / f32::from(seen.min(recent));
+        self.long += (error - self.long) / f32::from(seen);
     }
 }
 
@@ -170,10 +168,12 @@ pub struct Track {
     /// A ring by origin.
     rows: Box<[Row]>,
     losses: [Losses; CANDIDATES],
+    /// The errors in them, as far as the longer memory reaches.
+    seen: [u16; CANDIDATES],
     residuals: Residuals,
-    memories: (f32, f32),
+    memories: (u16, u16),
 }
-state!(Track { rows, losses, residuals } fixed { target, stride, memories });
+state!(Track { rows, losses, seen, residuals } fixed { target, stride, memories });
 
 impl Track {
     pub fn new(target: Target, grid: Grid) -> Self {
@@ -181,15 +181,17 @@ impl Track {
         let rows = target.steps().div_ceil(stride) as usize;
         let empty =
             Row { origin: 0, ready: 0, base: 0.0, scale: 1.0, candidates: [Packed::default(); CANDIDATES] };
-        let settled = |seconds: u32| (seconds / grid.step_seconds / stride) as f32;
+        // At most a day of the finest grid, 8,640 bins.
+        let settled = |seconds: u32| (seconds / grid.step_seconds / stride) as u16;
         Self {
             target,
             stride: i64::from(stride),
             rows: vec![empty; rows].into_boxed_slice(),
             losses: [Losses::default(); CANDIDATES],
+            seen: [0; CANDIDATES],
             residuals: Residuals::new(),
             // An hour and a day; fewer than these would be noise.
-            memories: (settled(HOUR).max(20.0), settled(DAY).max(200.0)),
+            memories: (settled(HOUR).max(20), settled(DAY).max(200)),
         }
     }
 
@@ -207,7 +209,8 @@ impl Track {
         let Some(truth) = truth(self.target, origin, day) else { return };
         for (k, (losses, forecast)) in self.losses.iter_mut().zip(row.candidates).enumerate() {
             if row.ready >> k & 1 == 1 {
-                losses.add((truth as f32 - forecast.get()).abs(), self.memories);
+                self.seen[k] = (self.seen[k] + 1).min(self.memories.1);
+                losses.add((truth as f32 - forecast.get()).abs(), self.seen[k], self.memories.0);
             }
         }
         self.residuals.add((truth - f64::from(row.base)) / f64::from(row.scale));
@@ -222,7 +225,7 @@ impl Track {
         for k in 0..CANDIDATES {
             // Before its first settled forecast a candidate is as good as the series' own movement.
             let losses = &self.losses[k];
-            let known = |loss: f32| if losses.seen > 0.0 { f64::from(loss) } else { movement };
+            let known = |loss: f32| if self.seen[k] > 0 { f64::from(loss) } else { movement };
             (recent[k], long[k]) = (known(losses.recent), known(losses.long));
             if forecasts[k].is_some() {
                 ready |= 1 << k;

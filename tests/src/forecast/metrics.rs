@@ -79,6 +79,39 @@ pub fn relative(own: &[f64], other: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prescale_models::{Bin, Ensemble, Grid, Target};
+
+    /// The aggregator keeps the same errors of what it forecasts.
+    #[test]
+    fn the_live_errors_of_an_ensemble_are_these() {
+        let target = Target::At { steps: 1 };
+        let mut model = Ensemble::cluster(Grid { step_seconds: 60 }, &[target]);
+        let counts: Vec<f64> = (0..1000).map(|i| f64::from(200 + i % 60 + i * 7919 % 31)).collect();
+        let mut pairs: Vec<(f64, Quantiles)> = Vec::new();
+        let mut forecast: Option<Quantiles> = None;
+        for (index, &count) in (0..).zip(&counts) {
+            pairs.extend(forecast.map(|quantiles| (count, quantiles)));
+            model.observe(Bin::new(index, count));
+            forecast = model.forecast().and_then(|it| it.get(target)).copied();
+        }
+        // On all bins, where this is a shorter trace's training part, and of the last value, as on such.
+        let trace = Trace { name: String::new(), start: 0, step_seconds: 60, counts };
+        let all = Protocol { test: trace.counts.len(), horizons: vec![], origins: vec![] };
+        let expected = Metrics::of(&pairs, naive_error(&trace, &all));
+        let live = model.scores().next().unwrap().issued;
+        for (live, expected) in [
+            (live.rmse(), expected.rmse),
+            (live.mse, expected.mse),
+            (live.mae, expected.mae),
+            (live.mape.unwrap(), expected.mape.unwrap()),
+            (live.mase.unwrap(), expected.mase),
+            (live.wql.unwrap(), expected.wql),
+            (live.coverage95().unwrap(), expected.coverage95),
+            (live.provisioning.unwrap(), expected.provisioning),
+        ] {
+            assert!((live - expected).abs() <= 1e-4 * expected, "{live} for {expected}");
+        }
+    }
 
     /// `evaluate.metrics(numpy.array([10, 0, 30.]), numpy.array([[5, 9, 12, 14, 20], [0, 1, 2, 3, 4], [10, 20, 25, 28,
     /// 29.]]), 4.0)`, by FORECAST.md's script, gave these; mape is added by hand.
