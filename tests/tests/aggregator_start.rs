@@ -31,7 +31,7 @@ fn what_is_wrong_stops_the_start_with_one_sentence() {
     let none = scratch.file("none.json", r#"["2026-11-27"]"#);
     let bad = scratch.file("bad.json", r#"{"sale": ["2026-11-27", "2026-11-31"]}"#);
     let names: Vec<String> = (0..13).map(|i| format!("\"{i}\": [\"2026-11-27\"]")).collect();
-    let many = scratch.file("many.json", &format!("{{{}}}", names.join(",")));
+    let many = scratch.file("many.json", format!("{{{}}}", names.join(",")));
     let prophet = ["--target", "local=127.0.0.1:1", "--models", "tuned_smoothing,prophet", "--holidays"];
     let empty = scratch.file("empty", " \n");
     let secret = scratch.file("secret", "secret");

@@ -129,7 +129,7 @@ impl Versions {
             {
                 Some((core, number)) => it.active[core as usize] = number,
                 None => {
-                    tracing::error!("the {model} weights that ran last can't be used, so those that ship do")
+                    tracing::error!("the {model} weights that ran last can't be used, so those that ship do");
                 }
             }
         }

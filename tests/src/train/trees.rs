@@ -82,7 +82,7 @@ mod tests {
 
     /// Three days of minutes around a level, with a timer's spike every 23 minutes, which no expert knows.
     fn trace(seed: usize) -> Trace {
-        let spike = |i: usize| if (i + 5 * seed) % 23 == 0 { 900.0 } else { 0.0 };
+        let spike = |i: usize| if (i + 5 * seed).is_multiple_of(23) { 900.0 } else { 0.0 };
         let counts = (0..4320).map(|i| 600.0 + (i * 7919 % 131) as f64 + spike(i)).collect();
         Trace { name: format!("timer {seed}"), start: 1_700_000_040, step_seconds: 60, counts }
     }
