@@ -368,13 +368,11 @@ fn targets_of(targets: Value) -> Result<Vec<Target>, String> {
 }
 
 fn holidays_of(holidays: Value, model: &str) -> Result<Holidays, String> {
-    let mut readers = ModelKind::ALL.into_iter().filter(|kind| kind.reads_holidays()).map(ModelKind::name);
-    if !readers.clone().any(|name| name == model) {
-        let readers: Vec<_> = readers.by_ref().collect();
-        return Err(format!(
-            "holidays: {model} reads none; leave them out, or take {}",
-            readers.join(" or ")
-        ));
+    let readers = ModelKind::ALL.into_iter().filter(|kind| kind.reads_holidays());
+    let readers: Vec<&str> = readers.map(ModelKind::name).collect();
+    if !readers.contains(&model) {
+        let readers = readers.join(" or ");
+        return Err(format!("holidays: {model} reads none; leave them out, or take {readers}"));
     }
     let wanted = "an object of names, each with an array of dates, as in {\"sale\":[\"2026-11-27\"]}";
     let named: BTreeMap<String, Vec<String>> = serde_json::from_value(holidays.clone())

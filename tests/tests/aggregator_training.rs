@@ -33,6 +33,15 @@ fn history(names: [&str; 2]) -> String {
     csv
 }
 
+/// Waits until it may train, and says where training stands.
+async fn leads(aggregator: &Aggregator) -> serde_json::Value {
+    until("it leads", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["trains"] == true { Ok(state) } else { Err(state.to_string()) }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     let scratch = Scratch::new();
@@ -40,11 +49,7 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     let (history, state) = (scratch.file("history.csv", history(["web", "cart"])), scratch.name("state"));
     let flags = ["--history", &history, "--state-dir", &state, "--train-cpu-share", "1"];
     let mut aggregator = Aggregator::start(target.address, &flags);
-    until("it leads", async || {
-        let state = aggregator.json(STATE).await?;
-        if state["trains"] == true { Ok(()) } else { Err(state.to_string()) }
-    })
-    .await;
+    leads(&aggregator).await;
     let (status, begun) = post(&aggregator, TRAIN).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{begun}");
     assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::CONFLICT, "one at a time");
@@ -85,11 +90,7 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     aggregator.kill();
     let without_history = ["--state-dir", &state];
     let mut aggregator = Aggregator::start(target.address, &without_history);
-    let shown = until("it leads", async || {
-        let state = aggregator.json(STATE).await?;
-        if state["trains"] == true { Ok(state) } else { Err(state.to_string()) }
-    })
-    .await;
+    let shown = leads(&aggregator).await;
     let version = &shown["versions"][0];
     assert_eq!((&shown["models"][0]["version"], &version["parent"]), (&1.into(), &0.into()), "{shown}");
     assert_eq!(version["model"], "gru", "{shown}");
@@ -108,11 +109,7 @@ async fn another_replica_goes_on_with_the_leaders_weights_and_with_heads_that_ar
     let (history, state) = (scratch.file("history.csv", history(["web", "cart"])), scratch.name("state"));
     let flags = ["--history", &history, "--state-dir", &state, "--train-cpu-share", "1"];
     let mut trainer = Aggregator::start(target.address, &flags);
-    until("it leads", async || {
-        let state = trainer.json(STATE).await?;
-        if state["trains"] == true { Ok(()) } else { Err(state.to_string()) }
-    })
-    .await;
+    leads(&trainer).await;
     assert_eq!(post(&trainer, TRAIN).await.0, StatusCode::ACCEPTED);
     until("version 1", async || {
         let state = trainer.json(STATE).await?;

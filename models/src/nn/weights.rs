@@ -42,14 +42,16 @@ pub enum WeightsError {
     NotFinite(String),
 }
 
-struct Bytes {
-    shape: Vec<usize>,
-    data: Vec<u8>,
+/// A tensor to be written; values little-endian.
+pub(crate) struct Tensor {
+    pub(crate) kind: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Vec<u8>,
 }
 
-impl View for &Bytes {
+impl View for &Tensor {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.kind
     }
     fn shape(&self) -> &[usize] {
         &self.shape
@@ -67,9 +69,9 @@ pub fn save(network: &impl Parameters<f32>) -> Vec<u8> {
     let mut tensors = Vec::new();
     network.visit("", &mut |name, shape, values| {
         let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        tensors.push((name.to_owned(), Bytes { shape: shape.to_vec(), data }));
+        tensors.push((name.to_owned(), Tensor { kind: Dtype::F32, shape: shape.to_vec(), data }));
     });
-    let views = tensors.iter().map(|(name, bytes)| (name.as_str(), bytes));
+    let views = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     serialize(views, None).expect("our own tensors have as many bytes as their shapes say")
 }
 

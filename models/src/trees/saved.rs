@@ -1,12 +1,11 @@
 //! A booster as bytes: safetensors, the nodes of all trees in a row, every number checked on the way in.
 
-use std::borrow::Cow;
-
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View, serialize};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, serialize};
 use thiserror::Error;
 
 use super::booster::Booster;
 use super::grow::Node;
+use crate::nn::weights::Tensor;
 
 /// Stands for a regressor in what is no split.
 const LEAF: u8 = u8::MAX;
@@ -38,32 +37,9 @@ pub enum NoBooster {
     Tree(usize),
 }
 
-struct Column {
-    kind: Dtype,
-    shape: [usize; 1],
-    data: Vec<u8>,
-}
-
-impl Column {
-    fn of<const N: usize>(kind: Dtype, values: impl Iterator<Item = [u8; N]>) -> Self {
-        let data: Vec<u8> = values.flatten().collect();
-        Self { kind, shape: [data.len() / N], data }
-    }
-}
-
-impl View for &Column {
-    fn dtype(&self) -> Dtype {
-        self.kind
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
+fn row<const N: usize>(kind: Dtype, values: impl Iterator<Item = [u8; N]>) -> Tensor {
+    let data: Vec<u8> = values.flatten().collect();
+    Tensor { kind, shape: vec![data.len() / N], data }
 }
 
 /// The booster as a safetensors file; the same booster gives the same bytes.
@@ -79,14 +55,14 @@ pub(super) fn save(booster: &Booster) -> Vec<u8> {
         Node::Leaf(value) => *value,
     };
     let kinds = TENSORS.map(|(_, kind)| kind);
-    let columns = [
-        Column::of(kinds[0], std::iter::once(booster.base.to_le_bytes())),
-        Column::of(kinds[1], booster.trees.iter().map(|tree| (tree.len() as u32).to_le_bytes())),
-        Column::of(kinds[2], nodes().map(|node| [regressor(node)])),
-        Column::of(kinds[3], nodes().map(|node| child(node).to_le_bytes())),
-        Column::of(kinds[4], nodes().map(|node| value(node).to_le_bytes())),
+    let rows = [
+        row(kinds[0], std::iter::once(booster.base.to_le_bytes())),
+        row(kinds[1], booster.trees.iter().map(|tree| (tree.len() as u32).to_le_bytes())),
+        row(kinds[2], nodes().map(|node| [regressor(node)])),
+        row(kinds[3], nodes().map(|node| child(node).to_le_bytes())),
+        row(kinds[4], nodes().map(|node| value(node).to_le_bytes())),
     ];
-    let named = TENSORS.iter().zip(&columns).map(|((name, _), column)| (*name, column));
+    let named = TENSORS.iter().zip(&rows).map(|((name, _), row)| (*name, row));
     serialize(named, None).expect("our own tensors have as many bytes as their shapes say")
 }
 

@@ -254,11 +254,14 @@ fn verdict(run: Run, time: usize, rise: Instant, sides: &[Side]) -> Verdict {
 
 /// Requests begun to `namespace`'s pods, as their agents count them.
 fn begun(namespace: &str) -> f64 {
+    let [begun] = summed(["prescale_http_server_requests_started_total"], namespace);
+    begun
+}
+
+/// Sums of the agents' series over `namespace`'s pods, all from the same reading.
+fn summed<const N: usize>(names: [&str; N], namespace: &str) -> [f64; N] {
     let pages: Vec<_> = agents().iter().filter_map(|(pod, _)| agent_metrics(pod).ok()).collect();
-    pages
-        .iter()
-        .filter_map(|page| counted(page, "prescale_http_server_requests_started_total", namespace))
-        .sum()
+    names.map(|name| pages.iter().filter_map(|page| counted(page, name, namespace)).sum())
 }
 
 /// What the HPA on requests/s is told.
@@ -272,19 +275,16 @@ fn requests_per_second(namespace: &str) -> f64 {
 
 /// CPU seconds of a request to `namespace`'s pods, from now until `end`.
 fn cpu_per_request(namespace: &str, end: Instant) -> f64 {
-    let look = || {
-        let pages: Vec<_> = agents().iter().filter_map(|(pod, _)| agent_metrics(pod).ok()).collect();
-        let sum = |name: &str| pages.iter().filter_map(|page| counted(page, name, namespace)).sum::<f64>();
-        (sum("prescale_agent_pod_cpu_seconds_total"), sum("prescale_http_server_requests_finished_total"))
-    };
+    let names = ["prescale_agent_pod_cpu_seconds_total", "prescale_http_server_requests_finished_total"];
+    let look = || summed(names, namespace);
     let before = look();
     wait("the end of the calibration", 120, || {
         if Instant::now() >= end { Ok(()) } else { Err("not yet".to_owned()) }
     });
     let after = look();
-    let requests = after.1 - before.1;
+    let requests = after[1] - before[1];
     assert!(requests > 100.0, "{requests} requests measured");
-    (after.0 - before.0) / requests
+    (after[0] - before[0]) / requests
 }
 
 fn hpa(metric: &str) -> String {
