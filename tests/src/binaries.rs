@@ -28,7 +28,9 @@ fn directory() -> PathBuf {
     let profile = test.parent().and_then(Path::parent).expect("tests are built below target/<profile>/deps");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]);
+    // With the features of `cargo test --workspace` (the example stands for what needs development dependencies), so that what
+    // that has built is compiled no second time; the same words as `LIKE_THE_TESTS` in xtask's `run.rs`.
+    build.args(["build", "--quiet", "--bins", "--workspace", "--example", "cost", "--target-dir"]);
     build.arg(profile.parent().expect("the profile's directory is in the target directory"));
     if profile.ends_with("release") {
         build.arg("--release");

@@ -109,9 +109,9 @@ pub fn path_with_helm() -> Result<OsString> {
 }
 
 fn call(name: &str, words: &[&str]) -> Result<()> {
-    let build = ["build", "--quiet", "-p", "prescale-tests", "--bin", "cluster"];
-    let built = run::cargo(&build).status().context("starting cargo")?;
-    ensure!(built.success(), "`cargo {}` ended with {built}", build.join(" "));
+    let mut build = run::cargo(&["build", "--quiet", "--bin", "cluster"]);
+    let built = build.args(run::LIKE_THE_TESTS).status().context("starting cargo")?;
+    ensure!(built.success(), "building the program that runs clusters ended with {built}");
     let mut command = Command::new(runner());
     command.args(["--name", name]).args(words);
     if words.first() == Some(&"run") {

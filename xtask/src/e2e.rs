@@ -93,7 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Clusters that are killed while they start leave nothing behind; before the tests, for they would disturb each other.
 fn crash() -> Result<()> {
-    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "cluster_crash", "--"]);
+    let mut cargo = run::cargo(&["test", "--quiet", "--workspace", "--test", "cluster_crash", "--"]);
     cargo.args(["--ignored", "--test-threads=1"]).env("PRESCALE_CLUSTER_PROGRAMS", cluster::programs()?);
     run::run(&mut cargo)
 }
@@ -125,7 +125,7 @@ fn test(options: &Options) -> Result<()> {
 }
 
 fn tests(options: &Options) -> Result<Command> {
-    let mut cargo = run::cargo(&["test", "--quiet", "-p", "prescale-tests", "--test", "e2e", "--"]);
+    let mut cargo = run::cargo(&["test", "--quiet", "--workspace", "--test", "e2e", "--"]);
     cargo.args(&options.tests).env("PATH", cluster::path_with_helm()?);
     if options.quick {
         cargo.env("PRESCALE_E2E_QUICK", "1");

@@ -42,6 +42,12 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Asks cargo for programs of the whole workspace with the features that its tests have. Which packages are asked for, and
+/// whether anything of them needs development dependencies, decides the features of what they share: with other words than
+/// these, and those of `cargo test --workspace`, tokio, kube and all above them would be compiled once more. The example stands
+/// for what needs development dependencies: it is small.
+pub const LIKE_THE_TESTS: [&str; 3] = ["--workspace", "--example", "cost"];
+
 /// Whether this process is root.
 pub fn is_root() -> Result<bool> {
     let output = Command::new("id").arg("-u").output().context("running `id -u`")?;

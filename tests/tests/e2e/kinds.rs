@@ -18,9 +18,11 @@ const PROBES: &str = "prescale_http_server_probes_started_total";
 /// Of a second container, and of a pod in its node's network, where other ports may be taken.
 const OTHER_PORT: u16 = 18080;
 
+type Kind = (&'static str, fn(&Run));
+
 /// All of them at the same time: each waits for most of its own.
 pub fn of_workloads(run: &Run) {
-    let all: [(&str, fn(&Run)); 6] = [
+    let all: [Kind; 6] = [
         ("a StatefulSet", stateful_set),
         ("hostNetwork", host_network),
         ("two containers", two_containers),
