@@ -130,7 +130,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     );
     tokio::spawn(training.clone().nightly());
     if !peers.is_empty() {
-        tokio::spawn(peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics), training.clone()));
+        let follow = peers::follow(peers, Arc::clone(&state), Arc::clone(&metrics), training.clone());
+        let stop = shutdown.clone();
+        // It holds a way to the loop, which ends when the last of them is dropped.
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = stop.requested() => {}
+            }
+        });
     }
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prescale_shell::clock::{Clock, ClockArgs};
 use prescale_shell::http::StatusCode;
@@ -167,6 +167,12 @@ async fn a_starting_replica_takes_the_leaders_state_and_strangers_do_not() {
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     let posted = other.client.get("/v1/snapshot?store=1&since=5").await.unwrap();
     assert_eq!(posted.status(), StatusCode::OK, "of another store: everything");
+
+    // Whoever follows another replica stops like any other: what is killed at the end of its grace keeps its Lease until then.
+    other.terminate();
+    let asked = Instant::now();
+    assert!(other.ended().await.success(), "{}", other.log());
+    assert!(asked.elapsed() < Duration::from_secs(3), "stopped after {:?}", asked.elapsed());
 }
 
 #[tokio::test]

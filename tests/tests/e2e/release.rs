@@ -12,6 +12,9 @@ use super::app::{App, Load, Scale, arrivals, steady};
 use super::kubectl::{Namespace, feed, kubectl, roll_out, try_kubectl, wait};
 use super::prescale::{self, NAMESPACE, all_measured, chart, helm, image_prefix, nodes};
 
+/// From a rise to the write, while replicas of the aggregator are replaced: the one that goes gives its Lease back.
+const TAKE_OVER: f64 = 10.0;
+
 /// One value changed by an upgrade, then taken back: both replicas of the aggregator are replaced twice while the load rises.
 /// Every change of replicas is written once, by whoever leads.
 pub fn upgraded_and_rolled_back(run: &Run) {
@@ -30,6 +33,10 @@ pub fn upgraded_and_rolled_back(run: &Run) {
         let (at, replicas) = scale.change_after(load.began, 60);
         let took = at.duration_since(load.began).as_secs_f64();
         loads.push(load);
+        assert!(
+            took < TAKE_OVER,
+            "{took:.1} s after a rise by {more} requests/s, in which a leader may be replaced"
+        );
         format!("{replicas} replicas {took:.1} s after a rise by {more} requests/s")
     };
     run.say(&rise(60.0, 14));
