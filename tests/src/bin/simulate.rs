@@ -15,7 +15,7 @@ use prescale_tests::simulator::{Fault, FaultKind, Outcome, Policy, Scenario, Sha
 ///   cargo xtask simulate --compare 3                      all load shapes, three seeds, all policies: one table
 ///   cargo xtask simulate --policy prescale --seed 7       one policy, another day
 ///   cargo xtask simulate --fault reports-stop --at 18     ten minutes without reports, from 18:00
-///   cargo xtask simulate --steady --policy prescale       chance alone: how often does it scale up for nothing?
+///   cargo xtask simulate --shape noise --policy prescale  chance alone: how often does it scale up for nothing?
 #[derive(Parser)]
 #[command(name = "simulate", verbatim_doc_comment)]
 struct Arguments {
@@ -37,9 +37,9 @@ struct Arguments {
     /// Hours to simulate.
     #[arg(long, default_value_t = 24.0)]
     hours: f64,
-    /// The same load all day instead: every scale-up after the first half hour answers to chance.
-    #[arg(long)]
-    steady: bool,
+    /// What is asked of the workload.
+    #[arg(long, value_enum, default_value_t = Shape::Day, conflicts_with = "compare")]
+    shape: Shape,
     /// Load that one pod is planned for, requests/s (it serves at most 20).
     #[arg(long, default_value_t = 14.0)]
     rps_per_pod: f64,
@@ -137,9 +137,7 @@ fn scenario(arguments: &Arguments) -> Result<Scenario> {
     scenario.physics.start_up_seconds = arguments.start_up;
     scenario.physics.retries = arguments.retries;
     scenario.physics.closed_loop_callers = arguments.closed_loop;
-    if arguments.steady {
-        scenario.shape = Shape::Steady;
-    }
+    scenario.shape = arguments.shape;
     if let Some(what) = arguments.fault {
         let kind = match what {
             What::ReportsStop => FaultKind::ReportsStop,

@@ -5,7 +5,7 @@ use super::random::{Random, noise};
 const DAY_SECONDS: f64 = 86_400.0;
 
 /// The shapes of load that can be simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shape {
     /// Nights and days, a burst at the same time each day, one burst that was never seen before, slow noise.
     Day,
@@ -13,12 +13,13 @@ pub enum Shape {
     Diurnal,
     /// The same mean all day and slow noise, with six bursts at times that nothing foretells.
     Bursts,
-    /// The same mean, but doubled for half an hour from [`CHANGE_SECONDS`] on: a jump that no history knows.
+    /// The same mean, but doubled for half an hour from 11:15 on: a jump that no history knows.
     Step,
-    /// The same mean, but from [`CHANGE_SECONDS`] on it climbs to four times that within ten minutes, stays for ten, and
+    /// The same mean, but from 11:15 on it climbs to four times that within ten minutes, stays for ten, and
     /// falls within ten; no history knows it.
     Ramp,
     /// The same rate all day: what moves is chance alone.
+    #[value(name = "noise")]
     Steady,
 }
 

@@ -14,15 +14,11 @@ const CONNECTIONS: usize = 8;
 
 /// 50,000 requests to a pod on each node, counted by that node's agent.
 pub fn on_every_node(run: &Run) {
-    for time in 1..=run.times(3) {
-        for node in nodes() {
-            on_one_node(run, &node, time);
-        }
-    }
+    nodes().iter().for_each(|node| on_one_node(run, node));
 }
 
-fn on_one_node(run: &Run, node: &str, time: usize) {
-    let namespace = Namespace::new(&format!("counts-{node}-{time}"));
+fn on_one_node(run: &Run, node: &str) {
+    let namespace = Namespace::new(&format!("counts-{node}"));
     let annotations = vec![("mode", "observe".to_owned())];
     App { node: Some(node.to_owned()), annotations, ..App::default() }.start(&namespace);
     measured(node, &namespace.0);

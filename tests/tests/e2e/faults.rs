@@ -89,7 +89,9 @@ pub fn leader_killed(run: &Run) {
     // The second is the hardest: two are alive that both have held the Lease.
     let ways = ["kill -9", "stopped, then continued", "pod deleted by force"];
     for (index, how) in ways.into_iter().take(run.times(ways.len())).enumerate() {
-        leader_gone(run, how, &format!("leader-{index}"), &remembered);
+        // What the next one knows is asked where nothing could be saved any more; for that the minute must suit.
+        let remembered = (how == "kill -9").then_some(&remembered);
+        leader_gone(run, how, &format!("leader-{index}"), remembered);
         HPA.stands(&floored);
     }
     load.stop();
@@ -97,7 +99,7 @@ pub fn leader_killed(run: &Run) {
     HPA.given_back(run, &floored, "opting out, by another leader than raised it");
 }
 
-fn leader_gone(run: &Run, how: &str, name: &str, remembered: &Remembered) {
+fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>) {
     const CALM: f64 = 15.0;
     const RISE: f64 = 20.0;
     let namespace = Namespace::new(name);
@@ -109,7 +111,9 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: &Remembered) {
     // third comes when a stopped one has gone on: then both would write, if both might. Each rise is to more than twice
     // the load: a burst is planned for up to that, so a smaller one may find its pods there already.
     let parts = [steady(20.0, CALM), steady(60.0, RISE), steady(200.0, RISE), steady(500.0, 60.0)];
-    remembered.minute(CALM + RISE);
+    if let Some(remembered) = remembered {
+        remembered.minute(CALM + RISE);
+    }
     let load = Load::start(&namespace, arrivals(&parts, 6));
     all_measured(&namespace.0);
     let at = |rises: f64| load.began + Duration::from_secs_f64(CALM + rises * RISE);
@@ -117,8 +121,8 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: &Remembered) {
     let pid = process(&leader, "prescale-aggregator");
     scale.change_after(load.began, 60);
     wait("the second rise", 60, || if Instant::now() >= at(1.0) { Ok(()) } else { Err("not yet".into()) });
-    let names = [namespace.0.as_str(), remembered.namespace()];
-    let before = names.map(|name| Known::of(name).expect("the leader answers"));
+    let names = remembered.map_or(vec![], |remembered| vec![namespace.0.as_str(), remembered.namespace()]);
+    let before: Vec<Known> = names.iter().map(|name| Known::of(name).expect("the leader answers")).collect();
     let gone = Instant::now();
     match how {
         "kill -9" => signal(pid, Signal::KILL),

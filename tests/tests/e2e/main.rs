@@ -1,7 +1,7 @@
 //! Prescale in a real cluster, end to end: run by `cargo xtask e2e`, inside the cluster's network.
 //!
 //! It is installed once, as a user does it; each test has a namespace of its own on that installation and says what it
-//! measured. The order is ours, so there is no libtest here: first what wants peace, some of it at the same time, then
+//! measured. The order is ours, so there is no libtest here: first what wants peace, most of it at the same time, then
 //! what breaks things, at last the uninstall. The last line is `N passed, N failed`. In a cluster that is not of our making
 //! those that end or read the nodes' processes are left out, and named.
 #![allow(clippy::print_stdout, reason = "what was measured is the output")]
@@ -66,29 +66,36 @@ const fn on_nodes(name: &'static str, run: fn(&Run)) -> Case {
 }
 
 const FIRST: Case = case("install", install::as_a_user);
-/// From the start, beside the calm ones: it waits for minutes, and its pods want peace.
+/// From the start, beside all that break nothing: it waits for minutes.
 const BESIDE: Case = case("scale_in", scale_in::after_the_warm_up);
 /// From the start, beside all others but the uninstall: what it waits for comes whatever else happens to Prescale.
 const THROUGHOUT: Case = case("prometheus", prometheus::scrapes_everything);
-const CALM: [Case; 11] = [
-    case("notes", install::the_notes_commands_work),
-    case("helm_test", install::helm_test),
-    case("dry_run", install::the_server_takes_every_object),
+/// One after the other: they measure times, or send as fast as they can.
+const MEASURED: [Case; 3] = [
     case("counts", counts::on_every_node),
     case("opting", reaction::opting_in_and_out),
     case("step", reaction::to_a_step),
-    case("refusals", annotations::are_refused_with_the_mend),
-    case("pause", annotations::pause),
-    case("floor", floor::is_raised_and_given_back),
-    case("capabilities", capabilities::removed_in_turn),
-    KINDS,
 ];
-/// The last of the calm ones: KEDA's kind, which it brings, must have been noticed by then.
+/// Lists that run at the same time: what is in them waits for the most part.
+const CALM: [&[Case]; 3] = [
+    &[
+        case("notes", install::the_notes_commands_work),
+        case("dry_run", install::the_server_takes_every_object),
+        case("capabilities", capabilities::removed_in_turn),
+    ],
+    &[
+        case("refusals", annotations::are_refused_with_the_mend),
+        case("pause", annotations::pause),
+        case("helm_test", install::helm_test),
+    ],
+    &[case("floor", floor::is_raised_and_given_back), KINDS],
+];
+/// The last of its list: KEDA's kind, which is brought at the start, must have been noticed by then.
 const KINDS: Case = case("kinds", kinds::of_workloads);
-/// After the calm ones, while those aside wait: it wants a machine that does nothing else for minutes.
+/// The only run of `--quick` has the machine for itself, but for those aside; of ten, the first may be beside the calm ones.
 const RAMP: Case = on_nodes("ramp", ramp::against_the_real_hpa);
-/// Their load takes both cores of a small machine: pods beside them are saturated, and rightly grow.
-const ALONE: [Case; 2] =
+/// Their load takes both cores of a small machine: pods beside them that ask for little are saturated, and rightly grow.
+const LOADED: [Case; 2] =
     [on_nodes("cost", cost::of_two_thousand_requests), case("sample", sample::grows_under_its_load)];
 const FAULTS: [Case; 6] = [
     on_nodes("agent_killed", faults::agent_killed),
@@ -120,13 +127,27 @@ fn main() -> ExitCode {
     if installed && wanted(&KINDS) {
         kinds::know_scaled_objects();
     }
-    let aside = |case: Case| wanted(&case).then(|| std::thread::spawn(move || run(case)));
-    let join = |thread: std::thread::JoinHandle<bool>| thread.join().unwrap_or(false);
-    let (beside, throughout) = (aside(BESIDE), aside(THROUGHOUT));
-    CALM.into_iter().chain([RAMP]).filter(wanted).for_each(|case| count(run(case)));
-    beside.into_iter().for_each(|thread| count(join(thread)));
-    ALONE.into_iter().chain(FAULTS).filter(wanted).for_each(|case| count(run(case)));
-    throughout.into_iter().for_each(|thread| count(join(thread)));
+    if installed && wanted(&RAMP) {
+        ramp::bring_metrics();
+    }
+    // Tests in a thread of their own, one after the other, and whether each passed.
+    let aside = |cases: &[Case]| {
+        let cases: Vec<Case> = cases.iter().copied().filter(wanted).collect();
+        let all = cases.len();
+        let thread = std::thread::spawn(move || cases.into_iter().map(run).collect::<Vec<bool>>());
+        move || thread.join().unwrap_or_else(|_| vec![false; all])
+    };
+    let (beside, throughout) = (aside(&[BESIDE]), aside(&[THROUGHOUT]));
+    let (ten, one): (&[Case], &[Case]) = if quick { (&[], &[RAMP]) } else { (&[RAMP], &[]) };
+    let ten = aside(ten);
+    MEASURED.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    CALM.map(aside).into_iter().flat_map(|join| join()).for_each(&mut count);
+    one.iter().copied().filter(wanted).for_each(|case| count(run(case)));
+    ten().into_iter().for_each(&mut count);
+    LOADED.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    beside().into_iter().for_each(&mut count);
+    FAULTS.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    throughout().into_iter().for_each(&mut count);
     // In a cluster of somebody's always: nothing of ours stays.
     if wanted(&LAST) || (installed && !ours) {
         count(run(LAST));
@@ -134,7 +155,7 @@ fn main() -> ExitCode {
     forward::close();
     let left_out: Vec<_> = [RAMP]
         .iter()
-        .chain(&ALONE)
+        .chain(&LOADED)
         .chain(&FAULTS)
         .filter(|it| named(it) && !wanted(it))
         .map(|it| it.name)

@@ -14,7 +14,8 @@ pub fn after_the_warm_up(run: &Run) {
     let namespace = Namespace::new("scale-in");
     let annotations = [("mode", "full"), ("max-replicas", "8"), ("rps-per-pod", "50")]
         .map(|(name, value)| (name, value.to_owned()));
-    App { replicas: 3, annotations: annotations.into(), ..App::default() }.start(&namespace);
+    // Its share of the cores outlives the tests beside it that take both.
+    App { replicas: 3, cpu: "200m", annotations: annotations.into(), ..App::default() }.start(&namespace);
     let scale = Scale::watch(&namespace);
     let begin = Instant::now();
     let load = Load::start(&namespace, arrivals(&[steady(20.0, 720.0)], 2));
