@@ -22,18 +22,22 @@ pub fn prepare() -> Result<()> {
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's version")?;
     check_kernel(release.trim())?;
+    allow_open_files(OPEN_FILES)
+}
+
+/// Raises this process' limit of open files, where it is lower.
+///
+/// # Errors
+/// One sentence: only root goes above the hard limit, and nobody above the kernel's.
+pub fn allow_open_files(wanted: u64) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < OPEN_FILES) {
-        let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
-            .with_context(|| format!("raising the limit of open files to {wanted}"))?;
-        if wanted < OPEN_FILES {
-            bail!(
-                "the demo opens up to {OPEN_FILES} connections and may open {wanted}: `ulimit -Hn` is too low"
-            );
-        }
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
     }
-    Ok(())
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).with_context(|| {
+        format!("up to {wanted} connections are open at once, and `ulimit -Hn` does not allow so many")
+    })
 }
 
 fn check_kernel(release: &str) -> Result<()> {

@@ -70,7 +70,7 @@ fn numbers(scale: &Scale) -> Vec<u32> {
     scale.changes().iter().map(|(_, replicas)| *replicas).collect()
 }
 
-/// Leaders that end at once, are taken away, and stop and go on: the next write comes within ten seconds, from the next
+/// Leaders that end at once, and that stop and go on: the next write comes within ten seconds, from the next
 /// leader, and never again from the last; and it goes on from what the last one knew ten seconds before its end. A floor that
 /// stands meanwhile keeps its original, and the last leader gives it back.
 pub fn leader_killed(run: &Run) {
@@ -87,7 +87,7 @@ pub fn leader_killed(run: &Run) {
     let remembered = Remembered::take();
     remembered.known();
     // The second is the hardest: two are alive that both have held the Lease.
-    let ways = ["kill -9", "stopped, then continued", "pod deleted by force"];
+    let ways = ["kill -9", "stopped, then continued"];
     for (index, how) in ways.into_iter().take(run.times(ways.len())).enumerate() {
         // What the next one knows is asked where nothing could be saved any more; for that the minute must suit.
         let remembered = (how == "kill -9").then_some(&remembered);
@@ -124,18 +124,14 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
     let names = remembered.map_or(vec![], |remembered| vec![namespace.0.as_str(), remembered.namespace()]);
     let before: Vec<Known> = names.iter().map(|name| Known::of(name).expect("the leader answers")).collect();
     let gone = Instant::now();
-    match how {
-        "kill -9" => signal(pid, Signal::KILL),
-        "pod deleted by force" => {
-            kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--force", "--grace-period=0"]);
-        }
-        _ => {
-            signal(pid, Signal::STOP);
-            std::thread::spawn(move || {
-                std::thread::sleep(STOPPED);
-                signal(pid, Signal::CONT);
-            });
-        }
+    if how == "kill -9" {
+        signal(pid, Signal::KILL);
+    } else {
+        signal(pid, Signal::STOP);
+        std::thread::spawn(move || {
+            std::thread::sleep(STOPPED);
+            signal(pid, Signal::CONT);
+        });
     }
     let (next, replicas) = scale.change_after(gone, 60);
     let took = next.duration_since(gone).as_secs_f64();

@@ -29,6 +29,8 @@ mod state;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use prescale_tests::demo::machine::allow_open_files;
+
 /// A test.
 #[derive(Clone, Copy)]
 struct Case {
@@ -65,17 +67,16 @@ const fn on_nodes(name: &'static str, run: fn(&Run)) -> Case {
     Case { name, run, on_nodes: true }
 }
 
+/// Most that all loads keep open: two ramps' rivals are overloaded at the same time, and each request waits for half a minute.
+const OPEN_FILES: u64 = 100_000;
+
 const FIRST: Case = case("install", install::as_a_user);
 /// From the start, beside all that break nothing: it waits for minutes.
 const BESIDE: Case = case("scale_in", scale_in::after_the_warm_up);
 /// From the start, beside all others but the uninstall: what it waits for comes whatever else happens to Prescale.
 const THROUGHOUT: Case = case("prometheus", prometheus::scrapes_everything);
 /// One after the other: they measure times, or send as fast as they can.
-const MEASURED: [Case; 3] = [
-    case("counts", counts::on_every_node),
-    case("opting", reaction::opting_in_and_out),
-    case("step", reaction::to_a_step),
-];
+const SHORT: [Case; 2] = [case("counts", counts::on_every_node), case("opting", reaction::opting_in_and_out)];
 /// Lists that run at the same time: what is in them waits for the most part.
 const CALM: [&[Case]; 3] = [
     &[
@@ -92,11 +93,16 @@ const CALM: [&[Case]; 3] = [
 ];
 /// The last of its list: KEDA's kind, which is brought at the start, must have been noticed by then.
 const KINDS: Case = case("kinds", kinds::of_workloads);
-/// The only run of `--quick` has the machine for itself, but for those aside; of ten, the first may be beside the calm ones.
+/// The only run of `--quick` has the machine for itself, but for those aside. Of ten, the first begins beside the calm ones, which
+/// have ended before its load rises.
 const RAMP: Case = on_nodes("ramp", ramp::against_the_real_hpa);
-/// Their load takes both cores of a small machine: pods beside them that ask for little are saturated, and rightly grow.
-const LOADED: [Case; 2] =
-    [on_nodes("cost", cost::of_two_thousand_requests), case("sample", sample::grows_under_its_load)];
+/// They measure times, or their load takes both cores of a small machine: pods beside them that ask for little are saturated, and
+/// rightly grow.
+const ALONE: [Case; 3] = [
+    case("step", reaction::to_a_step),
+    on_nodes("cost", cost::of_two_thousand_requests),
+    case("sample", sample::grows_under_its_load),
+];
 const FAULTS: [Case; 6] = [
     on_nodes("agent_killed", faults::agent_killed),
     on_nodes("leader_killed", faults::leader_killed),
@@ -128,6 +134,7 @@ fn main() -> ExitCode {
         kinds::know_scaled_objects();
     }
     if installed && wanted(&RAMP) {
+        allow_open_files(OPEN_FILES).expect("the ramps keep tens of thousands of connections open");
         ramp::bring_metrics();
     }
     // Tests in a thread of their own, one after the other, and whether each passed.
@@ -140,11 +147,11 @@ fn main() -> ExitCode {
     let (beside, throughout) = (aside(&[BESIDE]), aside(&[THROUGHOUT]));
     let (ten, one): (&[Case], &[Case]) = if quick { (&[], &[RAMP]) } else { (&[RAMP], &[]) };
     let ten = aside(ten);
-    MEASURED.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    SHORT.into_iter().filter(wanted).for_each(|case| count(run(case)));
     CALM.map(aside).into_iter().flat_map(|join| join()).for_each(&mut count);
     one.iter().copied().filter(wanted).for_each(|case| count(run(case)));
     ten().into_iter().for_each(&mut count);
-    LOADED.into_iter().filter(wanted).for_each(|case| count(run(case)));
+    ALONE.into_iter().filter(wanted).for_each(|case| count(run(case)));
     beside().into_iter().for_each(&mut count);
     FAULTS.into_iter().filter(wanted).for_each(|case| count(run(case)));
     throughout().into_iter().for_each(&mut count);
@@ -155,7 +162,7 @@ fn main() -> ExitCode {
     forward::close();
     let left_out: Vec<_> = [RAMP]
         .iter()
-        .chain(&LOADED)
+        .chain(&ALONE)
         .chain(&FAULTS)
         .filter(|it| named(it) && !wanted(it))
         .map(|it| it.name)
