@@ -13,8 +13,8 @@ use prescale_core::cluster::{Cluster, Outcome, Refused};
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
-use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{CoreKind, Networks};
+use prescale_models::retraining::{History, RetrainingSettings};
+use prescale_models::{AllWeights, WeightsKind};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
 use thiserror::Error;
@@ -51,12 +51,12 @@ pub enum Ask {
     Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
     /// Every model, and how it does.
     Models(oneshot::Sender<Box<view::Models>>),
-    /// What a training of a head's network from this seed is about, and the workloads by number.
+    /// What a training from this seed is about, and the workloads by number.
     Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
     /// A workload's load by the minute, for a training; `None` when it has gone.
     Minutes(WorkloadId, oneshot::Sender<Option<History>>),
-    /// Give every head the network of its kind.
-    Networks(Networks, oneshot::Sender<()>),
+    /// Give every model the weights of its kind.
+    Weights(AllWeights, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -355,10 +355,11 @@ impl Loop {
             Ask::Minutes(id, reply) => {
                 let _ = reply.send(cluster.minutes(&id));
             }
-            Ask::Networks(networks, reply) => {
-                for core in CoreKind::ALL {
-                    if networks.of(core) != cluster.networks().of(core) {
-                        cluster.set_network(networks.of(core));
+            Ask::Weights(weights, reply) => {
+                for kind in WeightsKind::ALL {
+                    let wanted = weights.of(kind);
+                    if wanted != cluster.weights().of(kind) {
+                        cluster.set_weights(&wanted);
                     }
                 }
                 let _ = reply.send(());

@@ -73,7 +73,7 @@ pub struct Flags {
     /// With --review-tokens-of: the ServiceAccount (the replicas' own) that may read this replica's state
     #[arg(long, value_name = "NAMESPACE:NAME", requires = "review_tokens_of", value_parser = account)]
     pub review_peers_of: Option<String>,
-    /// When to train the heads' networks on this cluster's own history, each night in UTC. The replica that leads trains in
+    /// When to train the networks and the trees among the models on this cluster's own history, each night in UTC. The replica that leads trains in
     /// the background, and takes new weights on when they are better on the newest day
     #[arg(long, value_name = "HH:MM|off", default_value = "off")]
     pub train_at: TrainAt,

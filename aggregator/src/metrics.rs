@@ -295,7 +295,7 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_runs",
-            "1 while a training of the heads' networks runs",
+            "1 while a training runs",
             self.training_runs.clone(),
         );
         registry.register(
@@ -315,7 +315,7 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_gain_ratio",
-            "What the weights of a network's last training gained on those that ran, as a share of their loss: mean and interval",
+            "What a model's last training gained on those that ran, as a share of their loss: mean and interval",
             self.training_gain.clone(),
         );
         registry.register(
@@ -372,7 +372,7 @@ impl Metrics {
         self.weights_version.get_or_create(&ModelLabel { model: Name(model) }).set(version.into());
     }
 
-    /// A training of this network ended.
+    /// A training of this model ended.
     pub fn trained(&self, model: &'static str, outcome: Outcome, gain: Option<[f64; 3]>) {
         self.trainings.get_or_create(&OutcomeLabel { outcome: Name(outcome.name()) }).inc();
         self.trained.set(Clock::real().now().wall.0 as f64 / 1000.0);

@@ -1,5 +1,5 @@
-//! Training of the heads' networks on this cluster's own history: every night and on request, in the background, one after
-//! the other where several kinds are chosen; the versions that came of it, here or at the replica that leads; the way back.
+//! Training of the heads' networks and the trees on this cluster's own history: every night and on request, in the background,
+//! one after the other where several are chosen; the versions that came of it, here or at the replica that leads; the way back.
 
 mod run;
 pub mod schedule;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prescale_models::neural::retraining::Challenge;
-use prescale_models::neural::{CoreKind, Network};
+use prescale_models::retraining::Challenge;
+use prescale_models::{Weights, WeightsKind};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, query, text,
@@ -73,9 +73,9 @@ impl Outcome {
 /// How it is done.
 #[derive(Clone, Debug)]
 pub struct TrainingSettings {
-    /// The kinds of networks that are heads by some choice: they are trained, in this order. Each learns from all workloads,
-    /// also from those with another head or none.
-    pub cores: Vec<CoreKind>,
+    /// The kinds of weights that some choice runs with: they are fitted anew, in this order. Each learns from all workloads, also
+    /// from those that run without it.
+    pub kinds: Vec<WeightsKind>,
     /// When.
     pub at: TrainAt,
     /// At most so much of a core.
@@ -103,7 +103,7 @@ struct Inner {
 struct Status {
     running: Option<Running>,
     /// How the last one of each kind ended.
-    last: BTreeMap<CoreKind, Finished>,
+    last: BTreeMap<WeightsKind, Finished>,
     /// The night that is waited for, Unix milliseconds.
     next: Option<i64>,
 }
@@ -111,7 +111,7 @@ struct Status {
 #[derive(Clone, Debug)]
 struct Running {
     run: i64,
-    core: CoreKind,
+    kind: WeightsKind,
     progress: Arc<AtomicU32>,
 }
 
@@ -141,7 +141,7 @@ pub struct View {
     versions: Vec<Version>,
 }
 
-/// A kind that is some workload's head.
+/// A kind that some choice runs with.
 #[derive(Debug, Serialize)]
 struct ModelView {
     model: &'static str,
@@ -167,8 +167,8 @@ impl Training {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        for core in &settings.cores {
-            metrics.weights_run(core.name(), state.weights().active(*core).0);
+        for kind in &settings.kinds {
+            metrics.weights_run(kind.name(), state.weights().active(*kind).0);
         }
         let (status, swapping) = Default::default();
         Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status, swapping }))
@@ -176,8 +176,8 @@ impl Training {
 
     /// Begins a training each night, where this replica leads then, until the shutdown.
     pub async fn nightly(self) {
-        // Without a network that is chosen there is no night to wait for.
-        while !self.0.settings.cores.is_empty() {
+        // Without anything to train there is no night to wait for.
+        while !self.0.settings.kinds.is_empty() {
             let now = self.0.clock.now().wall.0;
             let Some(next) = self.0.settings.at.next(now) else { return };
             self.status().next = Some(next);
@@ -190,7 +190,7 @@ impl Training {
             }
             match self.begin() {
                 Ok(_) => {}
-                Err(Refused::NotLeading | Refused::NoHead) => {}
+                Err(Refused::NotLeading | Refused::Nothing) => {}
                 Err(Refused::Runs) => tracing::warn!("no training tonight: the last one still runs"),
             }
         }
@@ -206,16 +206,16 @@ impl Training {
         let (status, weights) = (self.status(), self.0.state.weights());
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
-            model: it.core.name(),
+            model: it.kind.name(),
             progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
         });
-        let model = |core: &CoreKind| ModelView {
-            model: core.name(),
-            version: weights.active(*core).0,
-            last: status.last.get(core).cloned(),
+        let model = |kind: &WeightsKind| ModelView {
+            model: kind.name(),
+            version: weights.active(*kind).0,
+            last: status.last.get(kind).cloned(),
         };
         View {
-            models: self.0.settings.cores.iter().map(model).collect(),
+            models: self.0.settings.kinds.iter().map(model).collect(),
             trains: self.0.state.leads(),
             next_unix_ms: status.next,
             cpu_share: self.0.settings.share.get(),
@@ -237,7 +237,7 @@ impl Training {
             }
             Err(Refused::Runs) => text(StatusCode::CONFLICT, "a training runs already"),
             Err(Refused::NotLeading) => text(StatusCode::CONFLICT, NOT_LEADING),
-            Err(Refused::NoHead) => text(StatusCode::CONFLICT, NO_HEAD),
+            Err(Refused::Nothing) => text(StatusCode::CONFLICT, NOTHING),
         }
     }
 
@@ -249,26 +249,26 @@ impl Training {
         if !self.0.state.leads() {
             return text(StatusCode::CONFLICT, NOT_LEADING);
         }
-        let core = match self.meant(query(request.uri(), "model").as_deref()) {
-            Ok(core) => core,
+        let kind = match self.meant(query(request.uri(), "model").as_deref()) {
+            Ok(kind) => kind,
             Err(sentence) => return text(StatusCode::BAD_REQUEST, &sentence),
         };
         let state = Arc::clone(&self.0.state);
         let rolled = tokio::task::spawn_blocking(move || {
             let mut weights = state.weights();
-            let was = weights.active(core).0;
-            weights.roll_back(core).map(|to| (was, to))
+            let was = weights.active(kind).0;
+            weights.roll_back(kind).map(|to| (was, to))
         });
         match rolled.await {
             Ok(Ok((was, Some(to)))) => {
                 self.swap().await;
-                let model = core.name();
-                tracing::warn!("asked to: the {model} network goes back from version {was} to version {to}");
+                let model = kind.name();
+                tracing::warn!("asked to: the weights of {model} go back from version {was} to version {to}");
                 serialized(&serde_json::json!({ "model": model, "version": to, "was": was }))
             }
             Ok(Ok((_, None))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
             Ok(Err(error)) => {
-                tracing::error!("the {} network stays as it is: {error:#}", core.name());
+                tracing::error!("the weights of {} stay as they are: {error:#}", kind.name());
                 text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the state directory can't be written; the log says why",
@@ -279,25 +279,25 @@ impl Training {
     }
 
     /// Whose way back is asked for: the kind that is named, or the only one.
-    fn meant(&self, named: Option<&str>) -> Result<CoreKind, String> {
-        let cores = &self.0.settings.cores;
-        let names: Vec<&str> = cores.iter().map(|core| core.name()).collect();
-        match (named, cores.as_slice()) {
+    fn meant(&self, named: Option<&str>) -> Result<WeightsKind, String> {
+        let kinds = &self.0.settings.kinds;
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        match (named, kinds.as_slice()) {
             (None, [only]) => Ok(*only),
-            (_, []) => Err(NO_HEAD.into()),
+            (_, []) => Err(NOTHING.into()),
             (None, _) => Err(format!("which of {}? say ?model=NAME", names.join(", "))),
             (Some(named), _) => {
-                let core = CoreKind::of(named).filter(|core| cores.contains(core));
-                core.ok_or_else(|| {
-                    format!("model: {named:?} is no workload's head; one of {}", names.join(", "))
+                let kind = WeightsKind::of(named).filter(|kind| kinds.contains(kind));
+                kind.ok_or_else(|| {
+                    format!("model: {named:?} is not trained here; one of {}", names.join(", "))
                 })
             }
         }
     }
 
     fn begin(&self) -> Result<i64, Refused> {
-        let cores = self.0.settings.cores.clone();
-        let first = *cores.first().ok_or(Refused::NoHead)?;
+        let kinds = self.0.settings.kinds.clone();
+        let first = *kinds.first().ok_or(Refused::Nothing)?;
         if !self.0.state.leads() {
             return Err(Refused::NotLeading);
         }
@@ -307,15 +307,15 @@ impl Training {
         }
         // Unix milliseconds: not used twice, and it says when.
         let run = Clock::real().now().wall.0;
-        status.running = Some(Running { run, core: first, progress: Arc::default() });
+        status.running = Some(Running { run, kind: first, progress: Arc::default() });
         drop(status);
         self.0.metrics.training_runs.set(1);
         let this = self.clone();
         tokio::spawn(async move {
-            for core in cores {
-                let Some(finished) = this.run(run, core).await else { break };
-                this.0.metrics.trained(core.name(), finished.outcome, finished.gain);
-                this.status().last.insert(core, finished);
+            for kind in kinds {
+                let Some(finished) = this.run(run, kind).await else { break };
+                this.0.metrics.trained(kind.name(), finished.outcome, finished.gain);
+                this.status().last.insert(kind, finished);
             }
             this.0.metrics.training_runs.set(0);
             this.status().running = None;
@@ -324,11 +324,11 @@ impl Training {
     }
 
     /// One training of one kind from its beginning to what it changes; `None` when the process stops.
-    async fn run(&self, run: i64, core: CoreKind) -> Option<Finished> {
+    async fn run(&self, run: i64, kind: WeightsKind) -> Option<Finished> {
         let inner = &self.0;
         let progress = Arc::new(AtomicU32::new(0));
-        self.status().running = Some(Running { run, core, progress: Arc::clone(&progress) });
-        let (from, champion) = inner.state.weights().active(core);
+        self.status().running = Some(Running { run, kind, progress: Arc::clone(&progress) });
+        let (from, champion) = inner.state.weights().active(kind);
         let finish = |outcome, version, challenge: Option<&Challenge>| {
             let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
             Some(Finished {
@@ -348,14 +348,14 @@ impl Training {
             return finish(Outcome::Failed, from, None);
         };
         tracing::info!(
-            "training the {} network on the history of {} workloads, from version {from}, on at most {} of a core",
-            core.name(),
+            "training {} on the history of {} workloads, against version {from}, on at most {} of a core",
+            kind.name(),
             workloads.len(),
             inner.settings.share.get()
         );
         let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
         let work = Work {
-            champion: Arc::clone(&champion),
+            champion: champion.clone(),
             settings,
             workloads,
             share: inner.settings.share,
@@ -389,18 +389,18 @@ impl Training {
             }
         };
         let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
-        let version = self.0.state.weights().active(core).0;
+        let version = self.0.state.weights().active(kind).0;
         finish(outcome, version, Some(&challenge))
     }
 
     /// Takes a challenger on, or not, and says so.
     async fn decide(
         &self,
-        champion: (u32, Arc<Network<f32>>),
+        champion: (u32, Weights),
         challenge: &Challenge,
         trained_until_unix_ms: i64,
     ) -> Outcome {
-        let (from, core) = (champion.0, champion.1.settings().core);
+        let (from, kind) = (champion.0, champion.1.kind());
         let Some(verdict) = challenge.verdict else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
@@ -431,23 +431,23 @@ impl Training {
             records: challenge.records,
             gain: [verdict.mean, verdict.low, verdict.high],
         };
-        let network = Arc::new(challenge.network.clone());
+        let challenger = challenge.weights.clone();
         let state = Arc::clone(&self.0.state);
         let added = tokio::task::spawn_blocking(move || {
             let mut weights = state.weights();
             // Not the number alone: another leader's versions may have come meanwhile.
-            if weights.active(core) != champion || !state.leads() {
+            if weights.active(kind) != champion || !state.leads() {
                 return Ok(None);
             }
-            weights.add(network, version).map(Some)
+            weights.add(challenger, version).map(Some)
         });
         match added.await {
             Ok(Ok(Some(number))) => {
                 self.swap().await;
                 tracing::info!(
-                    "the {} network is now version {number}: on the newest day of {} workloads its loss is lower than \
-                     version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
-                    core.name(),
+                    "the weights of {} are now version {number}: on the newest day of {} workloads their loss is lower \
+                     than version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
+                    kind.name(),
                     challenge.judged
                 );
                 Outcome::Admitted
@@ -466,18 +466,18 @@ impl Training {
         }
     }
 
-    /// Gives the loop the active versions' networks. A loop that has too much to do is asked until it takes it: what is kept
+    /// Gives the loop the active versions' weights. A loop that has too much to do is asked until it takes it: what is kept
     /// and what runs must be the same.
     pub async fn swap(&self) {
         let _one = self.0.swapping.lock().await;
         loop {
-            let (networks, running) = {
+            let (wanted, running) = {
                 let weights = self.0.state.weights();
-                let running = |core: &CoreKind| (core.name(), weights.active(*core).0);
-                let running: Vec<_> = self.0.settings.cores.iter().map(running).collect();
-                (weights.networks(), running)
+                let running = |kind: &WeightsKind| (kind.name(), weights.active(*kind).0);
+                let running: Vec<_> = self.0.settings.kinds.iter().map(running).collect();
+                (weights.running(), running)
             };
-            if self.0.control.ask(|reply| Ask::Networks(networks, reply)).await.is_ok() {
+            if self.0.control.ask(|reply| Ask::Weights(wanted, reply)).await.is_ok() {
                 for (model, version) in running {
                     self.0.metrics.weights_run(model, version);
                 }
@@ -498,10 +498,10 @@ impl Training {
 const NOT_LEADING: &str = "this replica does not lead: ask the one that does";
 
 /// Where there is nothing to train.
-const NO_HEAD: &str = "no workload has a network: --models and --models-for name none of gru, lstm, cnn";
+const NOTHING: &str = "nothing is trained here: --models and --models-for name none of gru, lstm, cnn, trees";
 
 enum Refused {
-    NoHead,
+    Nothing,
     Runs,
     NotLeading,
 }

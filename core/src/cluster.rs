@@ -27,10 +27,9 @@ mod tests;
 mod young;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{Network, Networks};
+use prescale_models::retraining::{History, RetrainingSettings};
+use prescale_models::{AllWeights, Weights};
 
 pub use crate::merge::{Accepted, Refused};
 pub use state::{Checkpoint, Restored, Unreadable};
@@ -59,8 +58,8 @@ pub struct ClusterSettings {
     pub rules: Rules,
     /// The merge's constants.
     pub merge: MergeSettings,
-    /// The networks of the workloads' heads, one of each kind.
-    pub networks: Networks,
+    /// What the workloads' heads and trees run with.
+    pub weights: AllWeights,
     /// Which models forecast which workloads.
     pub models: Choices,
 }
@@ -72,7 +71,7 @@ impl Default for ClusterSettings {
             lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
             rules: Rules::default(),
             merge: MergeSettings::default(),
-            networks: Networks::shipped(),
+            weights: AllWeights::shipped(),
             models: Choices::default(),
         }
     }
@@ -149,24 +148,27 @@ impl Cluster {
     /// named it. The ensembles start anew: with this history, then with what was measured since.
     pub fn import(&mut self, _now: Now, id: &WorkloadId, history: &[(Wall, RequestsPerSecond)]) {
         let settings = &self.settings;
-        self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings, id)).import(history);
+        self.workloads
+            .entry(id.clone())
+            .or_insert_with(|| Tracked::new(settings, id))
+            .import(history, &settings.weights);
     }
 
-    /// Gives every head of its kind another network: no workload starts anew, and each such head sleeps until its state has
-    /// filled (half an hour), its workload being forecast by the experts alone.
-    pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        self.settings.networks.set(Arc::clone(network));
+    /// Gives every model of their kind other weights: no workload starts anew. A head sleeps until its state has filled (half an
+    /// hour), its workload being forecast by the experts alone.
+    pub fn set_weights(&mut self, weights: &Weights) {
+        self.settings.weights.set(weights.clone());
         for tracked in self.workloads.values_mut() {
-            tracked.forecasts.set_network(network);
+            tracked.forecasts.set_weights(weights);
         }
     }
 
-    /// The heads' networks.
-    pub fn networks(&self) -> &Networks {
-        &self.settings.networks
+    /// What heads and trees run with.
+    pub fn weights(&self) -> &AllWeights {
+        &self.settings.weights
     }
 
-    /// What a retraining of a head's network on the history of all known workloads is about.
+    /// What a retraining on the history of all known workloads is about.
     pub fn retraining(&self, now: Now, seed: u64) -> RetrainingSettings {
         forecasts::retraining(now, self.workloads.len(), seed)
     }
@@ -318,7 +320,7 @@ impl Cluster {
     /// Every model, and how it does over all workloads.
     pub fn models(&self, now: Now) -> view::Models {
         let forecasts = self.workloads.values().map(|tracked| &tracked.forecasts);
-        models::models(now, forecasts, &self.settings.models, &self.settings.networks)
+        models::models(now, forecasts, &self.settings.models, &self.settings.weights)
     }
 
     /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.

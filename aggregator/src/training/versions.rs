@@ -1,13 +1,12 @@
-//! The weights of the heads' networks by version: 0 is what ships, the others are trained here, or at the replica that leads,
-//! and kept in the state directory.
+//! The weights of heads and trees by version: 0 is what ships, the others are trained here, or at the replica that leads, and
+//! kept in the state directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use prescale_models::neural::training::hash;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, Networks, code, shipped_as};
+use prescale_models::{AllWeights, Weights, WeightsKind};
 use serde::{Deserialize, Serialize};
 
 /// The directory in the state directory.
@@ -17,7 +16,7 @@ const NEXT: &str = "weights.next";
 const LAST: &str = "weights.last";
 /// The file in it that says which versions run: a line for each kind, as in `gru 3`.
 const ACTIVE: &str = "active";
-/// Versions of a kind that are kept beside what ships, some 40 to 60 KB each: a working week of nights.
+/// Versions of a kind that are kept beside what ships, some 40 to 70 KB each: a working week of nights.
 const KEPT: usize = 5;
 /// Files that are larger are none of ours.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -27,13 +26,13 @@ const MOST_BYTES: u64 = 1024 * 1024;
 pub struct Version {
     /// 1 and up, over all kinds.
     pub number: u32,
-    /// The kind by its name: `gru`, `lstm` or `cnn`.
+    /// The kind by its name: `gru`, `lstm`, `cnn` or `trees`.
     pub model: String,
-    /// The version that it was trained from, and goes back to.
+    /// The version that ran before, which a network was trained from, and which it goes back to.
     pub parent: u32,
     /// FNV-1a of the weights file.
     pub weights: String,
-    /// Fingerprint of the features and the training that the weights belong to.
+    /// Fingerprint of the features and the fit that the weights belong to.
     pub code: String,
     /// It has seen nothing that was measured later.
     pub trained_until_unix_ms: i64,
@@ -52,8 +51,8 @@ pub struct Version {
 pub struct Set {
     /// [`Versions::revision`] of the giver.
     pub revision: u64,
-    /// By [`CoreKind`].
-    active: [u32; 3],
+    /// By [`WeightsKind::index`].
+    active: [u32; 4],
     files: Vec<Files>,
 }
 
@@ -65,12 +64,12 @@ struct Files {
     weights: Vec<u8>,
 }
 
-/// A kind that runs another network since the leader's versions were taken, and the numbers of the two.
+/// A kind that runs other weights since the leader's versions were taken, and the numbers of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Swapped {
     /// The kind.
-    pub core: CoreKind,
-    /// Of the one that ran here.
+    pub kind: WeightsKind,
+    /// Of those that ran here.
     pub was: u32,
     /// Of the leader's.
     pub now: u32,
@@ -82,9 +81,9 @@ pub struct Versions {
     /// The state directory.
     state: Option<PathBuf>,
     /// Oldest first.
-    kept: Vec<(Version, Arc<Network<f32>>)>,
-    /// By [`CoreKind`].
-    active: [u32; 3],
+    kept: Vec<(Version, Weights)>,
+    /// By [`WeightsKind::index`].
+    active: [u32; 4],
 }
 
 impl Versions {
@@ -95,7 +94,7 @@ impl Versions {
     /// When the directory can't be made or listed.
     pub fn open(state: Option<&Path>) -> anyhow::Result<Self> {
         let Some(state) = state else {
-            return Ok(Self { state: None, kept: Vec::new(), active: [0; 3] });
+            return Ok(Self { state: None, kept: Vec::new(), active: [0; 4] });
         };
         let directory = state.join(DIRECTORY);
         if !directory.exists() && state.join(NEXT).exists() {
@@ -120,14 +119,14 @@ impl Versions {
         }
         kept.sort_by_key(|(version, _)| version.number);
         let text = fs::read_to_string(directory.join(ACTIVE)).unwrap_or_default();
-        let mut it = Self { state: Some(state.to_owned()), kept, active: [0; 3] };
+        let mut it = Self { state: Some(state.to_owned()), kept, active: [0; 4] };
         for (model, number) in text.lines().filter_map(|line| line.split_once(' ')) {
-            let core = CoreKind::of(model);
-            match core
+            let kind = WeightsKind::of(model);
+            match kind
                 .zip(number.parse().ok())
-                .filter(|(core, number)| *number == 0 || has(&it.kept, *core, *number))
+                .filter(|(kind, number)| *number == 0 || has(&it.kept, *kind, *number))
             {
-                Some((core, number)) => it.active[core as usize] = number,
+                Some((kind, number)) => it.active[kind.index()] = number,
                 None => {
                     tracing::error!("the {model} weights that ran last can't be used, so those that ship do");
                 }
@@ -136,19 +135,19 @@ impl Versions {
         Ok(it)
     }
 
-    /// The version of a kind that runs, and its network.
-    pub fn active(&self, core: CoreKind) -> (u32, Arc<Network<f32>>) {
-        match self.find(self.active[core as usize]) {
-            Some((version, network)) => (version.number, Arc::clone(network)),
-            None => (0, shipped_as(core)),
+    /// The version of a kind that runs, and its weights.
+    pub fn active(&self, kind: WeightsKind) -> (u32, Weights) {
+        match self.find(self.active[kind.index()]) {
+            Some((version, weights)) => (version.number, weights.clone()),
+            None => (0, kind.shipped()),
         }
     }
 
-    /// The networks that run, one of each kind.
-    pub fn networks(&self) -> Networks {
-        let mut networks = Networks::shipped();
-        CoreKind::ALL.into_iter().for_each(|core| networks.set(self.active(core).1));
-        networks
+    /// The weights that run, of each kind.
+    pub fn running(&self) -> AllWeights {
+        let mut all = AllWeights::shipped();
+        WeightsKind::ALL.into_iter().for_each(|kind| all.set(self.active(kind).1));
+        all
     }
 
     /// Those that were trained here, oldest first.
@@ -166,23 +165,22 @@ impl Versions {
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn add(&mut self, network: Arc<Network<f32>>, version: Version) -> anyhow::Result<u32> {
-        let number = self.next_number();
-        let weights = format!("{:016x}", hash(&network.save()));
-        let core = network.settings().core;
-        let parent = self.active[core as usize];
-        let (model, code) = (core.name().into(), code(core).into());
-        let version = Version { number, model, parent, weights, code, ..version };
-        let active = self.with(core, number);
+    pub fn add(&mut self, weights: Weights, version: Version) -> anyhow::Result<u32> {
+        let (number, kind) = (self.next_number(), weights.kind());
+        let parent = self.active[kind.index()];
+        let (model, code) = (kind.name().into(), kind.code().into());
+        let hash = format!("{:016x}", hash(&weights.save()));
+        let version = Version { number, model, parent, weights: hash, code, ..version };
+        let active = self.with(kind, number);
         let directory = self.directory();
         if let Some(directory) = &directory {
-            Files::of(&version, &network).write(directory, number)?;
+            Files::of(&version, &weights).write(directory, number)?;
             write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
-        self.kept.push((version, network));
+        self.kept.push((version, weights));
         self.active = active;
-        while self.kept().filter(|it| it.model == core.name()).count() > KEPT {
-            let oldest = self.kept().position(|it| it.model == core.name()).expect("there are some");
+        while self.kept().filter(|it| it.model == kind.name()).count() > KEPT {
+            let oldest = self.kept().position(|it| it.model == kind.name()).expect("there are some");
             let (gone, _) = self.kept.remove(oldest);
             for end in ["json", "safetensors"] {
                 if let Some(directory) = &directory
@@ -200,10 +198,10 @@ impl Versions {
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn roll_back(&mut self, core: CoreKind) -> anyhow::Result<Option<u32>> {
-        let Some((version, _)) = self.find(self.active[core as usize]) else { return Ok(None) };
+    pub fn roll_back(&mut self, kind: WeightsKind) -> anyhow::Result<Option<u32>> {
+        let Some((version, _)) = self.find(self.active[kind.index()]) else { return Ok(None) };
         let to = if self.find(version.parent).is_some() { version.parent } else { 0 };
-        let active = self.with(core, to);
+        let active = self.with(kind, to);
         if let Some(directory) = self.directory() {
             write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
@@ -222,12 +220,12 @@ impl Versions {
 
     /// All of them, for another replica.
     pub fn set(&self) -> Set {
-        let files = self.kept.iter().map(|(version, network)| Files::of(version, network));
+        let files = self.kept.iter().map(|(version, weights)| Files::of(version, weights));
         Set { revision: self.revision(), active: self.active, files: files.collect() }
     }
 
     /// Takes another replica's instead, of every kind: all of them, or none where one is broken or of another build. Which
-    /// kinds run another network then.
+    /// kinds run others then.
     ///
     /// # Errors
     /// Why they are refused, or what the file system said; nothing has changed then.
@@ -236,11 +234,11 @@ impl Versions {
         if let Some(state) = &self.state {
             set.write(state).context("the leader's weights can't be kept")?;
         }
-        let ran = CoreKind::ALL.map(|core| self.active(core));
+        let ran = WeightsKind::ALL.map(|kind| self.active(kind));
         (self.kept, self.active) = (kept, set.active);
-        let swapped = CoreKind::ALL.into_iter().zip(ran).filter_map(|(core, (was, ran))| {
-            let (now, runs) = self.active(core);
-            (runs != ran).then_some(Swapped { core, was, now })
+        let swapped = WeightsKind::ALL.into_iter().zip(ran).filter_map(|(kind, (was, ran))| {
+            let (now, runs) = self.active(kind);
+            (runs != ran).then_some(Swapped { kind, was, now })
         });
         Ok(swapped.collect())
     }
@@ -250,38 +248,38 @@ impl Versions {
     }
 
     /// The active ones, this one among them.
-    fn with(&self, core: CoreKind, number: u32) -> [u32; 3] {
+    fn with(&self, kind: WeightsKind, number: u32) -> [u32; 4] {
         let mut active = self.active;
-        active[core as usize] = number;
+        active[kind.index()] = number;
         active
     }
 
-    fn find(&self, number: u32) -> Option<&(Version, Arc<Network<f32>>)> {
+    fn find(&self, number: u32) -> Option<&(Version, Weights)> {
         self.kept.iter().find(|(version, _)| version.number == number)
     }
 }
 
 /// What [`ACTIVE`] says.
-fn lines(active: [u32; 3]) -> String {
-    let line = |(core, number): (CoreKind, u32)| format!("{} {number}\n", core.name());
-    CoreKind::ALL.into_iter().zip(active).map(line).collect()
+fn lines(active: [u32; 4]) -> String {
+    let line = |(kind, number): (WeightsKind, u32)| format!("{} {number}\n", kind.name());
+    WeightsKind::ALL.into_iter().zip(active).map(line).collect()
 }
 
 /// Whether this version is kept, and of this kind.
-fn has(kept: &[(Version, Arc<Network<f32>>)], core: CoreKind, number: u32) -> bool {
-    kept.iter().any(|(version, network)| version.number == number && network.settings().core == core)
+fn has(kept: &[(Version, Weights)], kind: WeightsKind, number: u32) -> bool {
+    kept.iter().any(|(version, weights)| version.number == number && weights.kind() == kind)
 }
 
 impl Set {
     /// The versions, oldest first.
-    fn check(&self) -> anyhow::Result<Vec<(Version, Arc<Network<f32>>)>> {
+    fn check(&self) -> anyhow::Result<Vec<(Version, Weights)>> {
         let kept: Vec<_> = self.files.iter().map(Files::check).collect::<anyhow::Result<_>>()?;
         let numbers: Vec<u32> = kept.iter().map(|(version, _)| version.number).collect();
         ensure!(!numbers.contains(&0) && numbers.is_sorted_by(|a, b| a < b), "their numbers are in no order");
-        for (core, active) in CoreKind::ALL.into_iter().zip(self.active) {
-            let (model, count) = (core.name(), kept.iter().filter(|(it, _)| it.model == core.name()).count());
+        for (kind, active) in WeightsKind::ALL.into_iter().zip(self.active) {
+            let (model, count) = (kind.name(), kept.iter().filter(|(it, _)| it.model == kind.name()).count());
             ensure!(count <= KEPT, "{count} {model} versions are more than are kept");
-            ensure!(active == 0 || has(&kept, core, active), "the {model} version that runs is missing");
+            ensure!(active == 0 || has(&kept, kind, active), "the {model} version that runs is missing");
         }
         Ok(kept)
     }
@@ -309,28 +307,28 @@ impl Set {
 }
 
 impl Files {
-    fn of(version: &Version, network: &Network<f32>) -> Self {
+    fn of(version: &Version, weights: &Weights) -> Self {
         let sidecar = serde_json::to_vec_pretty(version).expect("a version is plain data");
-        Self { sidecar, weights: network.save() }
+        Self { sidecar, weights: weights.save() }
     }
 
     fn version(&self) -> anyhow::Result<Version> {
         serde_json::from_slice(&self.sidecar).context("the JSON makes no sense")
     }
 
-    fn check(&self) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
+    fn check(&self) -> anyhow::Result<(Version, Weights)> {
         ensure!(self.weights.len() <= MOST_BYTES as usize, "they are too large");
         let version = self.version()?;
         if format!("{:016x}", hash(&self.weights)) != version.weights {
             bail!("the weights are not those that the JSON speaks of");
         }
-        let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
+        let kind = WeightsKind::of(&version.model).context("there is no such kind of weights")?;
         ensure!(
-            version.code == code(core),
+            version.code == kind.code(),
             "they belong to another build, whose features or training differ"
         );
-        let network = Network::load(NetworkSettings::of(core), &self.weights)?;
-        Ok((version, Arc::new(network)))
+        let weights = kind.load(&self.weights)?;
+        Ok((version, weights))
     }
 
     fn write(&self, directory: &Path, number: u32) -> anyhow::Result<()> {
@@ -363,20 +361,44 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prescale_models::neural::{CoreKind, shipped_as};
     use prescale_models::nn::Parameters as _;
+    use prescale_models::trees::{Booster, FEATURES, Growth, Objective, Settings};
 
     use super::*;
 
-    const GRU: CoreKind = CoreKind::Gru;
+    const GRU: WeightsKind = WeightsKind::Network(CoreKind::Gru);
+    const LSTM: WeightsKind = WeightsKind::Network(CoreKind::Lstm);
+    const CNN: WeightsKind = WeightsKind::Network(CoreKind::Cnn);
+    const TREES: WeightsKind = WeightsKind::Trees;
 
-    fn other(factor: f32) -> Arc<Network<f32>> {
+    fn other(factor: f32) -> Weights {
         other_as(GRU, factor)
     }
 
-    fn other_as(core: CoreKind, factor: f32) -> Arc<Network<f32>> {
-        let mut network = (*shipped_as(core)).clone();
-        network.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|it| *it *= factor));
-        Arc::new(network)
+    fn other_as(kind: WeightsKind, factor: f32) -> Weights {
+        match kind {
+            WeightsKind::Network(core) => {
+                let mut network = (*shipped_as(core)).clone();
+                network.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|it| *it *= factor));
+                Arc::new(network).into()
+            }
+            WeightsKind::Trees => {
+                let (objective, growth) = (Objective::Squared, Growth::DepthWise { depth: 1 });
+                let settings = Settings {
+                    objective,
+                    growth,
+                    trees: 1,
+                    rate: 1.0,
+                    ridge: 0.0,
+                    least_gain: 0.0,
+                    least_weight: 0.0,
+                };
+                Arc::new(Booster::fit(&[0.0; FEATURES], FEATURES, &[f64::from(factor)], &settings)).into()
+            }
+        }
     }
 
     fn blank() -> Version {
@@ -427,7 +449,7 @@ mod tests {
         assert_eq!(versions.add(other(0.7), blank()).unwrap(), 3, "a number is not used twice");
         assert_eq!(versions.roll_back(GRU).unwrap(), Some(1), "version 3 came from 1, not from 2");
         assert_eq!(versions.roll_back(GRU).unwrap(), Some(0));
-        assert_eq!(open().active(GRU).1, shipped_as(GRU));
+        assert_eq!(open().active(GRU).1, GRU.shipped());
         for n in 0..6 {
             versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
         }
@@ -441,30 +463,31 @@ mod tests {
         let open = || Versions::open(Some(&directory.0)).unwrap();
         let mut versions = open();
         assert_eq!(versions.add(other(0.9), blank()).unwrap(), 1);
-        assert_eq!(
-            versions.add(other_as(CoreKind::Cnn, 0.9), blank()).unwrap(),
-            2,
-            "numbers are over all kinds"
-        );
-        let running = |versions: &Versions| CoreKind::ALL.map(|core| versions.active(core).0);
+        assert_eq!(versions.add(other_as(CNN, 0.9), blank()).unwrap(), 2, "numbers are over all kinds");
+        assert_eq!(versions.add(other_as(TREES, 0.9), blank()).unwrap(), 3);
+        let running = |versions: &Versions| WeightsKind::ALL.map(|kind| versions.active(kind).0);
         let mut versions = open();
-        assert_eq!(running(&versions), [1, 0, 2]);
-        assert_eq!(versions.networks().of(CoreKind::Cnn), &other_as(CoreKind::Cnn, 0.9));
-        assert_eq!(versions.networks().of(CoreKind::Lstm), &shipped_as(CoreKind::Lstm));
+        assert_eq!(running(&versions), [1, 0, 2, 3]);
+        for kind in [CNN, TREES] {
+            assert_eq!(versions.running().of(kind), other_as(kind, 0.9));
+        }
+        assert_eq!(versions.running().of(LSTM), LSTM.shipped());
         assert_eq!(
             versions.kept().map(|it| (it.model.as_str(), it.parent)).collect::<Vec<_>>(),
-            [("gru", 0), ("cnn", 0)]
+            [("gru", 0), ("cnn", 0), ("trees", 0)]
         );
         for n in 0..KEPT {
             versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
         }
         assert!(versions.kept().any(|it| it.number == 2), "the gru's nights do not push the cnn's out");
-        assert_eq!(versions.roll_back(CoreKind::Cnn).unwrap(), Some(0));
-        assert_eq!(versions.roll_back(CoreKind::Lstm).unwrap(), None);
-        assert_eq!(running(&open()), [7, 0, 0]);
+        assert_eq!(versions.roll_back(CNN).unwrap(), Some(0));
+        assert_eq!(versions.roll_back(LSTM).unwrap(), None);
+        assert_eq!(versions.add(other_as(TREES, 0.8), blank()).unwrap(), 9);
+        assert_eq!((versions.roll_back(TREES).unwrap(), running(&open())), (Some(3), [8, 0, 0, 3]));
+        assert_eq!((versions.roll_back(TREES).unwrap(), versions.roll_back(TREES).unwrap()), (Some(0), None));
         // A file that names another kind's version runs what ships.
-        fs::write(directory.0.join(DIRECTORY).join(ACTIVE), "lstm 7\ngru 6\n").unwrap();
-        assert_eq!(running(&open()), [6, 0, 0]);
+        fs::write(directory.0.join(DIRECTORY).join(ACTIVE), "lstm 8\ngru 7\ntrees 9\n").unwrap();
+        assert_eq!(running(&open()), [7, 0, 0, 9]);
     }
 
     #[test]
@@ -483,7 +506,7 @@ mod tests {
         fs::write(files.join("2.safetensors"), &weights).unwrap();
         assert_eq!(open().active(GRU).0, 2);
         let sidecar = fs::read_to_string(files.join("2.json")).unwrap();
-        fs::write(files.join("2.json"), sidecar.replace(code(GRU), "0123456789abcdef")).unwrap();
+        fs::write(files.join("2.json"), sidecar.replace(GRU.code(), "0123456789abcdef")).unwrap();
         assert_eq!(open().active(GRU).0, 0);
         fs::write(files.join("2.json"), "{").unwrap();
         assert_eq!((open().active(GRU).0, open().kept().count()), (0, 1));
@@ -499,28 +522,32 @@ mod tests {
         let mut follower = open();
         follower.add(other(0.7), blank()).unwrap();
         assert_ne!(follower.revision(), leader.revision());
-        let (gru, cnn) = (|was, now| Swapped { core: GRU, was, now }, CoreKind::Cnn);
-        assert_eq!(follower.take(&leader.set()).unwrap(), [gru(1, 2)], "another network runs");
+        let gru = |was, now| Swapped { kind: GRU, was, now };
+        assert_eq!(follower.take(&leader.set()).unwrap(), [gru(1, 2)], "other weights run");
         assert_eq!(follower.take(&leader.set()).unwrap(), [], "it runs already");
         for it in [&follower, &open()] {
-            assert_eq!((it.networks(), it.revision()), (leader.networks(), leader.revision()));
+            assert_eq!((it.running(), it.revision()), (leader.running(), leader.revision()));
             assert!(it.kept().eq(leader.kept()));
         }
-        leader.add(other_as(cnn, 0.9), blank()).unwrap();
+        leader.add(other_as(CNN, 0.9), blank()).unwrap();
+        leader.add(other_as(TREES, 0.9), blank()).unwrap();
         leader.roll_back(GRU).unwrap();
-        let both = [gru(2, 1), Swapped { core: cnn, was: 0, now: 3 }];
+        let all = [gru(2, 1), Swapped { kind: CNN, was: 0, now: 3 }, Swapped { kind: TREES, was: 0, now: 4 }];
         assert_eq!(
             follower.take(&leader.set()).unwrap(),
-            both,
+            all,
             "each kind goes on, or back, with the leader's"
         );
         for it in [&follower, &open()] {
-            assert_eq!((it.networks(), it.active(GRU).0, it.active(cnn).0), (leader.networks(), 1, 3));
+            let running = [GRU, CNN, TREES].map(|kind| it.active(kind).0);
+            assert_eq!((it.running(), running), (leader.running(), [1, 3, 4]));
         }
-        let revision = leader.revision();
-        leader.roll_back(cnn).unwrap();
-        assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
-        assert_eq!(follower.take(&leader.set()).unwrap(), [Swapped { core: cnn, was: 3, now: 0 }]);
+        for (kind, was) in [(CNN, 3), (TREES, 4)] {
+            let revision = leader.revision();
+            leader.roll_back(kind).unwrap();
+            assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
+            assert_eq!(follower.take(&leader.set()).unwrap(), [Swapped { kind, was, now: 0 }]);
+        }
 
         let sound = leader.set();
         let broken = |change: &dyn Fn(&mut Set)| {
@@ -540,15 +567,20 @@ mod tests {
             set.files[file].sidecar = text.replace(old, new).into_bytes();
         };
         let foreign = "0123456789abcdef";
-        for (file, core) in [(0, GRU), (2, cnn)] {
-            assert!(broken(&|set| says(set, file, code(core), foreign)).contains("another build"));
+        for (file, kind) in [(0, GRU), (2, CNN), (3, TREES)] {
+            assert!(broken(&|set| says(set, file, kind.code(), foreign)).contains("another build"));
         }
         assert!(broken(&|set| says(set, 0, "\"gru\"", "\"transformer\"")).contains("no such kind"));
         let relabelled = |set: &mut Set| {
             says(set, 2, "\"cnn\"", "\"lstm\"");
-            says(set, 2, code(cnn), code(CoreKind::Lstm));
+            says(set, 2, CNN.code(), LSTM.code());
         };
         broken(&relabelled);
+        let trees_as_a_network = |set: &mut Set| {
+            says(set, 3, "\"trees\"", "\"gru\"");
+            says(set, 3, TREES.code(), GRU.code());
+        };
+        broken(&trees_as_a_network);
         assert!(broken(&|set| set.files[0].sidecar.truncate(9)).contains("no sense"));
         assert!(broken(&|set| set.files[0].weights = vec![0; MOST_BYTES as usize + 1]).contains("too large"));
         assert!(broken(&|set| set.files.reverse()).contains("no order"));
@@ -557,15 +589,16 @@ mod tests {
         // As many of each kind as are kept, and no more.
         for n in 0..KEPT {
             leader.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
-            leader.add(other_as(cnn, 0.5 + 0.01 * n as f32), blank()).unwrap();
+            leader.add(other_as(CNN, 0.5 + 0.01 * n as f32), blank()).unwrap();
+            leader.add(other_as(TREES, 0.5 + 0.01 * n as f32), blank()).unwrap();
         }
         follower.take(&leader.set()).unwrap();
-        assert_eq!(open().kept().count(), 2 * KEPT);
+        assert_eq!(open().kept().count(), 3 * KEPT);
         let full = leader.set();
         let one_more = |set: &mut Set| {
             set.clone_from(&full);
             set.files.push(full.files[0].clone());
-            says(set, 2 * KEPT, "\"number\": 4,", "\"number\": 99,");
+            says(set, 3 * KEPT, "\"number\": 5,", "\"number\": 99,");
         };
         assert!(broken(&one_more).contains("6 gru versions"));
     }
