@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use prescale_core::Mono;
 use prescale_core::cluster::{Cluster, Outcome, Refused};
+use prescale_core::fitted::Fitted;
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
 use prescale_models::retraining::{History, RetrainingSettings};
-use prescale_models::{AllWeights, WeightsKind};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
 use thiserror::Error;
@@ -55,8 +55,10 @@ pub enum Ask {
     Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
     /// A workload's load by the minute, for a training; `None` when it has gone.
     Minutes(WorkloadId, oneshot::Sender<Option<History>>),
-    /// Give every model the weights of its kind.
-    Weights(AllWeights, oneshot::Sender<()>),
+    /// The workloads with the most pods among those with trees, so many at most.
+    Dearest(usize, oneshot::Sender<Vec<WorkloadId>>),
+    /// Have every model run with these weights.
+    Weights(Fitted, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -355,13 +357,11 @@ impl Loop {
             Ask::Minutes(id, reply) => {
                 let _ = reply.send(cluster.minutes(&id));
             }
+            Ask::Dearest(most, reply) => {
+                let _ = reply.send(cluster.dearest(most));
+            }
             Ask::Weights(weights, reply) => {
-                for kind in WeightsKind::ALL {
-                    let wanted = weights.of(kind);
-                    if wanted != cluster.weights().of(kind) {
-                        cluster.set_weights(&wanted);
-                    }
-                }
+                cluster.set_weights(weights);
                 let _ = reply.send(());
             }
             Ask::Scrape(reply) => {

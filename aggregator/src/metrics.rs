@@ -74,6 +74,8 @@ pub struct Metrics {
     pub training_runs: Gauge,
     /// Work of trainings, real seconds.
     pub training_seconds: Counter<f64, AtomicU64>,
+    /// Workloads that run trees of their own.
+    pub own_trees: Gauge,
     weights_version: Family<ModelLabel, Gauge>,
     trainings: Family<OutcomeLabel, Counter>,
     trained: Gauge<f64, AtomicU64>,
@@ -163,6 +165,7 @@ impl Default for Metrics {
             restores: Family::default(),
             training_runs: Gauge::default(),
             training_seconds: Counter::default(),
+            own_trees: Gauge::default(),
             weights_version: Family::default(),
             trainings: Family::default(),
             trained: Gauge::default(),
@@ -317,6 +320,11 @@ impl Metrics {
             "prescale_aggregator_training_gain_ratio",
             "What a model's last training gained on those that ran, as a share of their loss: mean and interval",
             self.training_gain.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_own_trees",
+            "Workloads that run trees of their own",
+            self.own_trees.clone(),
         );
         registry.register(
             "prescale_aggregator_weights_version",

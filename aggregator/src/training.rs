@@ -1,5 +1,6 @@
 //! Training of the heads' networks and the trees on this cluster's own history: every night and on request, in the background,
-//! one after the other where several are chosen; the versions that came of it, here or at the replica that leads; the way back.
+//! one after the other where several are chosen, then trees of their own for the dearest workloads; the versions that came of it,
+//! here or at the replica that leads; the way back.
 
 mod run;
 pub mod schedule;
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prescale_models::retraining::Challenge;
+use prescale_core::world::WorkloadId;
+use prescale_models::retraining::{Challenge, RetrainingSettings};
 use prescale_models::{Weights, WeightsKind};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{
@@ -80,6 +82,8 @@ pub struct TrainingSettings {
     pub at: TrainAt,
     /// At most so much of a core.
     pub share: Share,
+    /// So many workloads at most, those with the most pods, are fitted trees of their own after the trees of all.
+    pub own_trees: usize,
 }
 
 /// The ways into it.
@@ -112,6 +116,8 @@ struct Status {
 struct Running {
     run: i64,
     kind: WeightsKind,
+    /// Whose own trees are fitted.
+    workload: Option<WorkloadId>,
     progress: Arc<AtomicU32>,
 }
 
@@ -154,6 +160,7 @@ struct ModelView {
 struct RunningView {
     run: i64,
     model: &'static str,
+    workload: Option<WorkloadId>,
     progress: f64,
 }
 
@@ -170,6 +177,7 @@ impl Training {
         for kind in &settings.kinds {
             metrics.weights_run(kind.name(), state.weights().active(*kind).0);
         }
+        metrics.own_trees.set(state.weights().running().own.len() as i64);
         let (status, swapping) = Default::default();
         Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status, swapping }))
     }
@@ -207,6 +215,7 @@ impl Training {
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
             model: it.kind.name(),
+            workload: it.workload.clone(),
             progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
         });
         let model = |kind: &WeightsKind| ModelView {
@@ -307,7 +316,7 @@ impl Training {
         }
         // Unix milliseconds: not used twice, and it says when.
         let run = Clock::real().now().wall.0;
-        status.running = Some(Running { run, kind: first, progress: Arc::default() });
+        status.running = Some(Running { run, kind: first, workload: None, progress: Arc::default() });
         drop(status);
         self.0.metrics.training_runs.set(1);
         let this = self.clone();
@@ -316,6 +325,9 @@ impl Training {
                 let Some(finished) = this.run(run, kind).await else { break };
                 this.0.metrics.trained(kind.name(), finished.outcome, finished.gain);
                 this.status().last.insert(kind, finished);
+                if kind == WeightsKind::Trees && this.own(run).await.is_none() {
+                    break;
+                }
             }
             this.0.metrics.training_runs.set(0);
             this.status().running = None;
@@ -326,11 +338,9 @@ impl Training {
     /// One training of one kind from its beginning to what it changes; `None` when the process stops.
     async fn run(&self, run: i64, kind: WeightsKind) -> Option<Finished> {
         let inner = &self.0;
-        let progress = Arc::new(AtomicU32::new(0));
-        self.status().running = Some(Running { run, kind, progress: Arc::clone(&progress) });
         let (from, champion) = inner.state.weights().active(kind);
         let finish = |outcome, version, challenge: Option<&Challenge>| {
-            let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
+            let gain = challenge.and_then(gain);
             Some(Finished {
                 run,
                 ended_unix_ms: inner.clock.now().wall.0,
@@ -354,8 +364,36 @@ impl Training {
             inner.settings.share.get()
         );
         let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+        let challenge = match self.judged((run, kind, None), champion.clone(), settings, workloads).await {
+            Some(Ended::Judged(Some(challenge))) => *challenge,
+            Some(Ended::Judged(None)) => {
+                tracing::info!(
+                    "no training yet: no workload has a day of minutes to learn from and a later one to judge by; \
+                     version {from} goes on"
+                );
+                return finish(Outcome::TooLittle, from, None);
+            }
+            Some(Ended::Stopped) => return None,
+            None => return finish(Outcome::Failed, from, None),
+        };
+        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
+        let version = self.0.state.weights().active(kind).0;
+        finish(outcome, version, Some(&challenge))
+    }
+
+    /// One fit and its verdict, on a thread of its own: of which run, what, and whose own; `None` where that failed, which is said.
+    async fn judged(
+        &self,
+        (run, kind, workload): (i64, WeightsKind, Option<WorkloadId>),
+        champion: Weights,
+        settings: RetrainingSettings,
+        workloads: Vec<WorkloadId>,
+    ) -> Option<Ended> {
+        let inner = &self.0;
+        let progress = Arc::new(AtomicU32::new(0));
+        self.status().running = Some(Running { run, kind, workload, progress: Arc::clone(&progress) });
         let work = Work {
-            champion: champion.clone(),
+            champion,
             settings,
             workloads,
             share: inner.settings.share,
@@ -371,26 +409,93 @@ impl Training {
         });
         if let Err(error) = thread {
             tracing::error!("no training: no thread for it: {error}");
-            return finish(Outcome::Failed, from, None);
+            return None;
         }
-        let challenge = match ended.await {
-            Ok(Ended::Judged(Some(challenge))) => *challenge,
-            Ok(Ended::Judged(None)) => {
-                tracing::info!(
-                    "no training yet: no workload has a day of minutes to learn from and a later one to judge by; \
-                     version {from} goes on"
-                );
-                return finish(Outcome::TooLittle, from, None);
-            }
-            Ok(Ended::Stopped) => return None,
-            Err(_) => {
-                tracing::error!("the training failed; version {from} goes on");
-                return finish(Outcome::Failed, from, None);
-            }
+        let ended = ended.await.ok();
+        if ended.is_none() {
+            tracing::error!("the training of {} failed; what runs goes on", kind.name());
+        }
+        ended
+    }
+
+    /// Fits the workloads with the most pods trees of their own. Each night anew they must be shown to be better, on their
+    /// workload's newest day, than the trees of all; who is not, or is no longer among them, runs those. `None` when the process
+    /// stops.
+    async fn own(&self, run: i64) -> Option<()> {
+        let (inner, kind) = (&self.0, WeightsKind::Trees);
+        let (from, champion) = inner.state.weights().active(kind);
+        let most = inner.settings.own_trees;
+        let Ok(dearest) = inner.control.ask(|reply| Ask::Dearest(most, reply)).await else {
+            tracing::warn!(
+                "no trees of workloads' own are fitted: the aggregator has more to do than it can"
+            );
+            return Some(());
         };
-        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
-        let version = self.0.state.weights().active(kind).0;
-        finish(outcome, version, Some(&challenge))
+        let mut own = Vec::new();
+        for workload in &dearest {
+            let name = format!("{}/{}", workload.namespace, workload.name);
+            let Ok((settings, _)) = inner.control.ask(|reply| Ask::Training(run as u64, reply)).await else {
+                tracing::warn!("{name} runs the trees of all: the aggregator has more to do than it can");
+                continue;
+            };
+            let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+            let settings = RetrainingSettings { workloads: 1, ..settings };
+            let (of, alone) = ((run, kind, Some(workload.clone())), vec![workload.clone()]);
+            let challenge = match self.judged(of, champion.clone(), settings, alone).await {
+                Some(Ended::Judged(challenge)) => challenge,
+                Some(Ended::Stopped) => return None,
+                None => None,
+            };
+            if let Some(challenge) = challenge.filter(|it| it.admitted)
+                && let Some(gain) = gain(&challenge)
+                && let Weights::Trees(booster) = &challenge.weights
+            {
+                let [mean, low, high] = gain.map(percent);
+                tracing::info!(
+                    "{name} has trees of its own: on its newest day their loss is lower than that of version {from} by \
+                     {mean} (90 % interval {low} to {high})"
+                );
+                let version = self.version(&challenge, gain, trained_until_unix_ms);
+                own.push((Version { workload: Some(workload.clone()), ..version }, Arc::clone(booster)));
+            }
+        }
+        let (state, champion, better) = (Arc::clone(&inner.state), (from, champion), own.len());
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut weights = state.weights();
+            let ours = weights.active(kind) == champion && state.leads();
+            if ours { weights.set_own(own).map(|()| true) } else { Ok(false) }
+        });
+        match kept.await {
+            Ok(Ok(true)) => {
+                self.swap().await;
+                if !dearest.is_empty() {
+                    tracing::info!("{better} of {} workloads have trees of their own now", dearest.len());
+                }
+            }
+            Ok(Ok(false)) => tracing::info!(
+                "the trees of workloads' own are dropped: version {from} of all no longer runs here"
+            ),
+            Ok(Err(error)) => tracing::error!("the trees of workloads' own can't be kept: {error:#}"),
+            Err(_) => tracing::error!("the trees of workloads' own can't be kept: the log says why"),
+        }
+        Some(())
+    }
+
+    /// What is to be said of a challenger that is better.
+    fn version(&self, challenge: &Challenge, gain: [f64; 3], trained_until_unix_ms: i64) -> Version {
+        Version {
+            number: 0,
+            model: String::new(),
+            workload: None,
+            parent: 0,
+            weights: String::new(),
+            code: String::new(),
+            trained_until_unix_ms,
+            made_unix_ms: self.0.clock.now().wall.0,
+            workloads: challenge.taught,
+            records: challenge.records,
+            gain,
+        }
     }
 
     /// Takes a challenger on, or not, and says so.
@@ -401,7 +506,7 @@ impl Training {
         trained_until_unix_ms: i64,
     ) -> Outcome {
         let (from, kind) = (champion.0, champion.1.kind());
-        let Some(verdict) = challenge.verdict else {
+        let Some(gain) = gain(challenge) else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
                  goes on",
@@ -409,8 +514,7 @@ impl Training {
             );
             return Outcome::TooLittle;
         };
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let [mean, low, high] = [verdict.mean, verdict.low, verdict.high].map(percent);
+        let [mean, low, high] = gain.map(percent);
         if !challenge.admitted {
             tracing::info!(
                 "the newly trained weights are not shown to be better than version {from}, which goes on: on the newest \
@@ -419,18 +523,7 @@ impl Training {
             );
             return Outcome::Rejected;
         }
-        let version = Version {
-            number: 0,
-            model: String::new(),
-            parent: from,
-            weights: String::new(),
-            code: String::new(),
-            trained_until_unix_ms,
-            made_unix_ms: self.0.clock.now().wall.0,
-            workloads: challenge.taught,
-            records: challenge.records,
-            gain: [verdict.mean, verdict.low, verdict.high],
-        };
+        let version = self.version(challenge, gain, trained_until_unix_ms);
         let challenger = challenge.weights.clone();
         let state = Arc::clone(&self.0.state);
         let added = tokio::task::spawn_blocking(move || {
@@ -477,10 +570,12 @@ impl Training {
                 let running: Vec<_> = self.0.settings.kinds.iter().map(running).collect();
                 (weights.running(), running)
             };
+            let own = wanted.own.len();
             if self.0.control.ask(|reply| Ask::Weights(wanted, reply)).await.is_ok() {
                 for (model, version) in running {
                     self.0.metrics.weights_run(model, version);
                 }
+                self.0.metrics.own_trees.set(own as i64);
                 return;
             }
             if self.0.shutdown.is_requested() {
@@ -493,6 +588,15 @@ impl Training {
     fn status(&self) -> MutexGuard<'_, Status> {
         self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a challenger gained, in shares of the champion's loss: mean, and the ends of the 90 % interval.
+fn gain(challenge: &Challenge) -> Option<[f64; 3]> {
+    challenge.verdict.map(|it| [it.mean, it.low, it.high])
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 const NOT_LEADING: &str = "this replica does not lead: ask the one that does";

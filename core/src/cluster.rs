@@ -20,16 +20,19 @@ mod doubts;
 #[cfg(test)]
 mod informed;
 #[cfg(test)]
+mod own;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod young;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use prescale_models::WeightsKind;
 use prescale_models::retraining::{History, RetrainingSettings};
-use prescale_models::{AllWeights, Weights};
 
 pub use crate::merge::{Accepted, Refused};
 pub use state::{Checkpoint, Restored, Unreadable};
@@ -37,6 +40,7 @@ pub use writes::Outcome;
 
 use crate::check::Violation;
 use crate::choices::Choices;
+use crate::fitted::Fitted;
 use crate::merge::{Merge, MergeSettings};
 use crate::plan::{Plan, Rules};
 use crate::time::{Now, Wall};
@@ -59,7 +63,7 @@ pub struct ClusterSettings {
     /// The merge's constants.
     pub merge: MergeSettings,
     /// What the workloads' heads and trees run with.
-    pub weights: AllWeights,
+    pub weights: Fitted,
     /// Which models forecast which workloads.
     pub models: Choices,
 }
@@ -71,7 +75,7 @@ impl Default for ClusterSettings {
             lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
             rules: Rules::default(),
             merge: MergeSettings::default(),
-            weights: AllWeights::shipped(),
+            weights: Fitted::shipped(),
             models: Choices::default(),
         }
     }
@@ -151,21 +155,44 @@ impl Cluster {
         self.workloads
             .entry(id.clone())
             .or_insert_with(|| Tracked::new(settings, id))
-            .import(history, &settings.weights);
+            .import(history, &settings.weights.of(id));
     }
 
-    /// Gives every model of their kind other weights: no workload starts anew. A head sleeps until its state has filled (half an
-    /// hour), its workload being forecast by the experts alone.
-    pub fn set_weights(&mut self, weights: &Weights) {
-        self.settings.weights.set(weights.clone());
-        for tracked in self.workloads.values_mut() {
-            tracked.forecasts.set_weights(weights);
+    /// Has every model run with these weights: no workload starts anew. A head whose network is another sleeps until its state
+    /// has filled (half an hour), its workload being forecast by the experts alone.
+    pub fn set_weights(&mut self, wanted: Fitted) {
+        let ran = std::mem::replace(&mut self.settings.weights, wanted);
+        let wanted = &self.settings.weights;
+        for kind in WeightsKind::ALL {
+            let same = wanted.pooled.of(kind) == ran.pooled.of(kind);
+            // Trees have no state that their weights made, so those that stay may be given once more.
+            if same && (kind != WeightsKind::Trees || wanted.own == ran.own) {
+                continue;
+            }
+            for (id, tracked) in &mut self.workloads {
+                tracked.forecasts.set_weights(&wanted.of(id).of(kind));
+            }
         }
     }
 
     /// What heads and trees run with.
-    pub fn weights(&self) -> &AllWeights {
+    pub fn weights(&self) -> &Fitted {
         &self.settings.weights
+    }
+
+    /// The workloads with the most pods among those that trees forecast, `most` at most: what they run with costs most.
+    pub fn dearest(&self, most: usize) -> Vec<WorkloadId> {
+        let of_trees = |id: &WorkloadId| {
+            self.settings.models.of(id).names().any(|name| name == WeightsKind::Trees.name())
+        };
+        let mut all: Vec<(Reverse<u32>, &WorkloadId)> = self
+            .workloads
+            .iter()
+            .filter(|(id, _)| of_trees(id))
+            .filter_map(|(id, tracked)| Some((Reverse(tracked.state()?.replicas), id)))
+            .collect();
+        all.sort_unstable();
+        all.into_iter().take(most).map(|(_, id)| id.clone()).collect()
     }
 
     /// What a retraining on the history of all known workloads is about.
@@ -320,7 +347,7 @@ impl Cluster {
     /// Every model, and how it does over all workloads.
     pub fn models(&self, now: Now) -> view::Models {
         let forecasts = self.workloads.values().map(|tracked| &tracked.forecasts);
-        models::models(now, forecasts, &self.settings.models, &self.settings.weights)
+        models::models(now, forecasts, &self.settings.models, &self.settings.weights.pooled)
     }
 
     /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.

@@ -194,6 +194,11 @@ impl Ensemble {
         }
     }
 
+    /// The weights that its experts run with.
+    pub fn fitted(&self) -> impl Iterator<Item = Weights> + '_ {
+        self.experts.iter().filter_map(|expert| expert.fitted())
+    }
+
     /// The aggregator's experts alone.
     pub fn headless(grid: Grid, targets: &[Target]) -> Self {
         Self::experts_of(grid, targets, &Choice::default())

@@ -150,6 +150,11 @@ pub trait Expert: Send + State {
     /// workloads does not care.
     fn set_weights(&mut self, _weights: &Weights) {}
 
+    /// The weights that it runs with, where it has any that are fitted on many workloads or anew.
+    fn fitted(&self) -> Option<Weights> {
+        None
+    }
+
     /// Takes the next bin, already [`Bin::sane`]. Indices only grow; a jump is a gap of missing bins.
     fn observe(&mut self, bin: Bin);
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use prescale_tests::binaries::binary;
 use prescale_tests::scratch::Scratch;
 use serde_json::Value;
 
@@ -30,19 +31,36 @@ fn history(names: [&str; 2]) -> String {
 /// The same of two whose spikes come five minutes after a low minute, at no regular time.
 fn announced(names: [&str; 2]) -> String {
     csv(names, |n, minute| {
-        let drawn = |minute: i64, below: i64| {
-            let mixed = (minute + 7_777 * n as i64).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64);
-            ((mixed as u64) >> 33) as i64 % below
-        };
-        let low = |minute| drawn(minute, 10) == 0;
+        let low = |minute| drawn(n, minute, 10) == 0;
         if low(minute - 5) {
             300
         } else if low(minute) {
             100
         } else {
-            200 + drawn(minute, 13)
+            200 + drawn(n, minute, 13)
         }
     })
+}
+
+/// The same again, but what announces a spike is another for each: five minutes after a low minute, and nine. Trees of both can't
+/// tell whose low minute it was.
+fn contradicting(names: [&str; 2]) -> String {
+    csv(names, |n, minute| {
+        let low = |minute| drawn(n, minute, 10) == 0;
+        if low(minute - [5, 9][n]) {
+            300
+        } else if low(minute) {
+            100
+        } else {
+            200 + drawn(n, minute, 13)
+        }
+    })
+}
+
+/// The same number for the same workload and minute, at no regular time.
+fn drawn(n: usize, minute: i64, below: i64) -> i64 {
+    let mixed = (minute + 7_777 * n as i64).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64);
+    ((mixed as u64) >> 33) as i64 % below
 }
 
 fn csv(names: [&str; 2], rate: impl Fn(usize, i64) -> i64) -> String {
@@ -173,6 +191,53 @@ async fn trees_are_fitted_anew_and_run_are_kept_and_can_be_gone_back_from_as_net
     let (status, back) = post(&aggregator, &format!("{ROLLBACK}?model=trees")).await;
     assert_eq!((status, &back["version"], &back["was"]), (StatusCode::OK, &0.into(), &1.into()), "{back}");
     assert_eq!(trees(&aggregator).await, (0.into(), shipped));
+}
+
+#[tokio::test]
+async fn the_dearest_workloads_run_trees_of_their_own_where_those_are_better() {
+    let scratch = Scratch::new();
+    // The second has more pods, and a third has not been seen for long enough to learn from.
+    let workloads = [("web", 1), ("cart", 3), ("new", 9)].map(|(name, pods)| workload("shop", name, pods));
+    let target = FakeTarget::start(workloads.into()).await;
+    let (history, state) =
+        (scratch.file("history.csv", contradicting(["web", "cart"])), scratch.name("state"));
+    let flags = ["--state-dir", &state, "--models", "tuned_smoothing,trees", "--own-trees", "2"];
+    let with_history = [&flags[..], &["--history", &history, "--train-cpu-share", "1"]].concat();
+    let mut aggregator = Aggregator::start(target.address, &with_history);
+    leads(&aggregator).await;
+    assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
+    let trained = until("the training's end", async || {
+        let state = aggregator.json(STATE).await?;
+        let done = !state["models"][0]["last"].is_null() && state["running"].is_null();
+        if done { Ok(state) } else { Err(state.to_string()) }
+    })
+    .await;
+    let own = |state: &Value| -> Vec<Value> {
+        let versions = state["versions"].as_array().unwrap().iter();
+        versions.filter(|it| !it["workload"].is_null()).map(|it| it["workload"]["name"].clone()).collect()
+    };
+    assert_eq!(own(&trained), ["cart"], "{trained}");
+    let log = aggregator.log();
+    assert!(log.contains("shop/cart has trees of its own"), "{log}");
+    assert!(log.contains("1 of 2 workloads have trees of their own now"), "{log}");
+    let value = async |aggregator: &Aggregator| {
+        aggregator.metrics().await.unwrap().value("prescale_aggregator_own_trees", &[])
+    };
+    assert_eq!(value(&aggregator).await, 1.0);
+
+    aggregator.kill();
+    let mut aggregator = Aggregator::start(target.address, &flags);
+    assert_eq!((own(&leads(&aggregator).await), value(&aggregator).await), (vec!["cart".into()], 1.0));
+    // Who no longer asks for them no longer runs them.
+    aggregator.kill();
+    let aggregator = Aggregator::start(target.address, &flags[..4]);
+    assert_eq!((own(&leads(&aggregator).await), value(&aggregator).await), (vec![], 0.0));
+    let refused = std::process::Command::new(binary("prescale-aggregator"))
+        .args(["--target", "local=127.0.0.1:1", "--own-trees", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("--own-trees"), "{said}");
 }
 
 #[tokio::test]

@@ -183,14 +183,19 @@ impl Peer {
         let peer = self.client.authority();
         self.refused = None;
         match taken.await {
-            Ok(Ok(swapped)) => {
+            Ok(Ok((swapped, own))) => {
                 for Swapped { kind, was, now } in &swapped {
                     tracing::info!(
                         "the weights of {} are now version {now} of the leader {peer}, after version {was}",
                         kind.name()
                     );
                 }
-                !swapped.is_empty()
+                if own {
+                    tracing::info!(
+                        "the workloads with trees of their own are now those of the leader {peer}"
+                    );
+                }
+                own || !swapped.is_empty()
             }
             Ok(Err(error)) => {
                 tracing::error!(

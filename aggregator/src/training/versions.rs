@@ -1,12 +1,17 @@
 //! The weights of heads and trees by version: 0 is what ships, the others are trained here, or at the replica that leads, and
-//! kept in the state directory.
+//! kept in the state directory. Trees of a workload's own are kept beside them, each a version that runs for that one alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use prescale_core::fitted::Fitted;
+use prescale_core::world::WorkloadId;
 use prescale_models::neural::training::hash;
-use prescale_models::{AllWeights, Weights, WeightsKind};
+use prescale_models::trees::Booster;
+use prescale_models::{Weights, WeightsKind};
 use serde::{Deserialize, Serialize};
 
 /// The directory in the state directory.
@@ -18,6 +23,8 @@ const LAST: &str = "weights.last";
 const ACTIVE: &str = "active";
 /// Versions of a kind that are kept beside what ships, some 40 to 70 KB each: a working week of nights.
 const KEPT: usize = 5;
+/// Workloads with trees of their own at most, some 65 KB each: with the other versions they fit a page for the other replicas.
+pub const MOST_OWN: usize = 50;
 /// Files that are larger are none of ours.
 const MOST_BYTES: u64 = 1024 * 1024;
 
@@ -28,6 +35,9 @@ pub struct Version {
     pub number: u32,
     /// The kind by its name: `gru`, `lstm`, `cnn` or `trees`.
     pub model: String,
+    /// Whose own they are: they run for this workload alone, in the place of `parent`, while they are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadId>,
     /// The version that ran before, which a network was trained from, and which it goes back to.
     pub parent: u32,
     /// FNV-1a of the weights file.
@@ -143,11 +153,17 @@ impl Versions {
         }
     }
 
-    /// The weights that run, of each kind.
-    pub fn running(&self) -> AllWeights {
-        let mut all = AllWeights::shipped();
-        WeightsKind::ALL.into_iter().for_each(|kind| all.set(self.active(kind).1));
+    /// The weights that run.
+    pub fn running(&self) -> Fitted {
+        let mut all = Fitted::shipped();
+        WeightsKind::ALL.into_iter().for_each(|kind| all.pooled.set(self.active(kind).1));
+        all.own = self.own().filter_map(|(id, weights)| Some((id.clone(), booster(weights)?))).collect();
         all
+    }
+
+    /// Workloads with trees of their own, and those.
+    fn own(&self) -> impl Iterator<Item = (&WorkloadId, &Weights)> {
+        self.kept.iter().filter_map(|(version, weights)| Some((version.workload.as_ref()?, weights)))
     }
 
     /// Those that were trained here, oldest first.
@@ -157,7 +173,7 @@ impl Versions {
 
     /// The number of the next one.
     pub fn next_number(&self) -> u32 {
-        self.kept.last().map_or(1, |(version, _)| version.number + 1)
+        next(&self.kept)
     }
 
     /// Keeps a new version and makes it the active one of its kind. `number`, `model`, `parent`, `weights` and `code` are
@@ -167,10 +183,7 @@ impl Versions {
     /// What the file system said; nothing has changed then.
     pub fn add(&mut self, weights: Weights, version: Version) -> anyhow::Result<u32> {
         let (number, kind) = (self.next_number(), weights.kind());
-        let parent = self.active[kind.index()];
-        let (model, code) = (kind.name().into(), kind.code().into());
-        let hash = format!("{:016x}", hash(&weights.save()));
-        let version = Version { number, model, parent, weights: hash, code, ..version };
+        let version = self.filled_in(number, &weights, version);
         let active = self.with(kind, number);
         let directory = self.directory();
         if let Some(directory) = &directory {
@@ -179,8 +192,8 @@ impl Versions {
         }
         self.kept.push((version, weights));
         self.active = active;
-        while self.kept().filter(|it| it.model == kind.name()).count() > KEPT {
-            let oldest = self.kept().position(|it| it.model == kind.name()).expect("there are some");
+        while self.kept().filter(|it| it.is_pooled(kind)).count() > KEPT {
+            let oldest = self.kept().position(|it| it.is_pooled(kind)).expect("there are some");
             let (gone, _) = self.kept.remove(oldest);
             for end in ["json", "safetensors"] {
                 if let Some(directory) = &directory
@@ -193,27 +206,67 @@ impl Versions {
         Ok(number)
     }
 
-    /// Goes back to the version that the active one of this kind was trained from, or to what ships where that is no longer kept;
-    /// returns its number, `None` where what ships runs already.
+    /// Keeps trees of workloads' own, each of which its version names, in the place of all that there were. The same is filled in.
+    ///
+    /// # Errors
+    /// What the file system said; nothing has changed then.
+    pub fn set_own(&mut self, own: Vec<(Version, Arc<Booster>)>) -> anyhow::Result<()> {
+        let mut kept = self.without_own();
+        if own.is_empty() && kept.len() == self.kept.len() {
+            return Ok(());
+        }
+        for (version, booster) in own {
+            let (number, weights) = (next(&kept), Weights::from(booster));
+            kept.push((self.filled_in(number, &weights, version), weights));
+        }
+        self.replace(kept, self.active)
+    }
+
+    /// Goes back to the version that the active one of this kind was trained from, or to what ships where that is no longer kept,
+    /// and from all trees of workloads' own, which were better than what ran then; returns its number, `None` where what ships
+    /// runs already.
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
     pub fn roll_back(&mut self, kind: WeightsKind) -> anyhow::Result<Option<u32>> {
-        let Some((version, _)) = self.find(self.active[kind.index()]) else { return Ok(None) };
-        let to = if self.find(version.parent).is_some() { version.parent } else { 0 };
-        let active = self.with(kind, to);
-        if let Some(directory) = self.directory() {
-            write(&directory.join(ACTIVE), lines(active).as_bytes())?;
+        let kept = if kind == WeightsKind::Trees { self.without_own() } else { self.kept.clone() };
+        let active = self.find(self.active[kind.index()]);
+        if active.is_none() && kept.len() == self.kept.len() {
+            return Ok(None);
         }
-        self.active = active;
+        let parent = active.map(|(version, _)| version.parent);
+        let to = parent.filter(|parent| self.find(*parent).is_some()).unwrap_or(0);
+        self.replace(kept, self.with(kind, to))?;
         Ok(Some(to))
+    }
+
+    /// Has other versions in the place of these, once they are written.
+    fn replace(&mut self, kept: Vec<(Version, Weights)>, active: [u32; 4]) -> anyhow::Result<()> {
+        let it = Self { state: self.state.clone(), kept, active };
+        if let Some(state) = &it.state {
+            it.set().write(state)?;
+        }
+        *self = it;
+        Ok(())
+    }
+
+    fn without_own(&self) -> Vec<(Version, Weights)> {
+        self.kept.iter().filter(|(version, _)| version.workload.is_none()).cloned().collect()
+    }
+
+    /// What a version says of its weights.
+    fn filled_in(&self, number: u32, weights: &Weights, version: Version) -> Version {
+        let kind = weights.kind();
+        let (model, code) = (kind.name().into(), kind.code().into());
+        let hash = format!("{:016x}", hash(&weights.save()));
+        Version { number, model, parent: self.active[kind.index()], weights: hash, code, ..version }
     }
 
     /// Tells these versions, and which of them run, from others.
     pub fn revision(&self) -> u64 {
         let mut text = lines(self.active);
-        for Version { number, model, parent, weights, code, .. } in self.kept() {
-            text += &format!("{number} {model} {parent} {weights} {code}\n");
+        for Version { number, model, workload, parent, weights, code, .. } in self.kept() {
+            text += &format!("{number} {model} {workload:?} {parent} {weights} {code}\n");
         }
         hash(text.as_bytes())
     }
@@ -225,22 +278,23 @@ impl Versions {
     }
 
     /// Takes another replica's instead, of every kind: all of them, or none where one is broken or of another build. Which
-    /// kinds run others then.
+    /// kinds run others then, and whether other trees run that are workloads' own.
     ///
     /// # Errors
     /// Why they are refused, or what the file system said; nothing has changed then.
-    pub fn take(&mut self, set: &Set) -> anyhow::Result<Vec<Swapped>> {
+    pub fn take(&mut self, set: &Set) -> anyhow::Result<(Vec<Swapped>, bool)> {
         let kept = set.check()?;
         if let Some(state) = &self.state {
             set.write(state).context("the leader's weights can't be kept")?;
         }
         let ran = WeightsKind::ALL.map(|kind| self.active(kind));
+        let own = self.running().own;
         (self.kept, self.active) = (kept, set.active);
         let swapped = WeightsKind::ALL.into_iter().zip(ran).filter_map(|(kind, (was, ran))| {
             let (now, runs) = self.active(kind);
             (runs != ran).then_some(Swapped { kind, was, now })
         });
-        Ok(swapped.collect())
+        Ok((swapped.collect(), self.running().own != own))
     }
 
     fn directory(&self) -> Option<PathBuf> {
@@ -267,7 +321,23 @@ fn lines(active: [u32; 4]) -> String {
 
 /// Whether this version is kept, and of this kind.
 fn has(kept: &[(Version, Weights)], kind: WeightsKind, number: u32) -> bool {
-    kept.iter().any(|(version, weights)| version.number == number && weights.kind() == kind)
+    kept.iter().any(|(version, _)| version.number == number && version.is_pooled(kind))
+}
+
+/// The number after all of these.
+fn next(kept: &[(Version, Weights)]) -> u32 {
+    kept.last().map_or(1, |(version, _)| version.number + 1)
+}
+
+fn booster(weights: &Weights) -> Option<Arc<Booster>> {
+    if let Weights::Trees(booster) = weights { Some(Arc::clone(booster)) } else { None }
+}
+
+impl Version {
+    /// Whether it is all workloads', and of this kind.
+    fn is_pooled(&self, kind: WeightsKind) -> bool {
+        self.workload.is_none() && self.model == kind.name()
+    }
 }
 
 impl Set {
@@ -277,10 +347,19 @@ impl Set {
         let numbers: Vec<u32> = kept.iter().map(|(version, _)| version.number).collect();
         ensure!(!numbers.contains(&0) && numbers.is_sorted_by(|a, b| a < b), "their numbers are in no order");
         for (kind, active) in WeightsKind::ALL.into_iter().zip(self.active) {
-            let (model, count) = (kind.name(), kept.iter().filter(|(it, _)| it.model == kind.name()).count());
+            let (model, count) = (kind.name(), kept.iter().filter(|(it, _)| it.is_pooled(kind)).count());
             ensure!(count <= KEPT, "{count} {model} versions are more than are kept");
             ensure!(active == 0 || has(&kept, kind, active), "the {model} version that runs is missing");
         }
+        let own: Vec<&WorkloadId> =
+            kept.iter().filter_map(|(version, _)| version.workload.as_ref()).collect();
+        let distinct: BTreeSet<&WorkloadId> = own.iter().copied().collect();
+        ensure!(
+            own.len() <= MOST_OWN,
+            "{} workloads with trees of their own are more than are kept",
+            own.len()
+        );
+        ensure!(distinct.len() == own.len(), "a workload has trees of its own twice");
         Ok(kept)
     }
 
@@ -327,6 +406,8 @@ impl Files {
             version.code == kind.code(),
             "they belong to another build, whose features or training differ"
         );
+        let of_all = version.workload.is_none() || kind == WeightsKind::Trees;
+        ensure!(of_all, "a workload has trees of its own, and no {}", kind.name());
         let weights = kind.load(&self.weights)?;
         Ok((version, weights))
     }
@@ -405,6 +486,7 @@ mod tests {
         Version {
             number: 0,
             model: String::new(),
+            workload: None,
             parent: 0,
             weights: String::new(),
             code: String::new(),
@@ -523,8 +605,8 @@ mod tests {
         follower.add(other(0.7), blank()).unwrap();
         assert_ne!(follower.revision(), leader.revision());
         let gru = |was, now| Swapped { kind: GRU, was, now };
-        assert_eq!(follower.take(&leader.set()).unwrap(), [gru(1, 2)], "other weights run");
-        assert_eq!(follower.take(&leader.set()).unwrap(), [], "it runs already");
+        assert_eq!(follower.take(&leader.set()).unwrap().0, [gru(1, 2)], "other weights run");
+        assert_eq!(follower.take(&leader.set()).unwrap().0, [], "it runs already");
         for it in [&follower, &open()] {
             assert_eq!((it.running(), it.revision()), (leader.running(), leader.revision()));
             assert!(it.kept().eq(leader.kept()));
@@ -534,7 +616,7 @@ mod tests {
         leader.roll_back(GRU).unwrap();
         let all = [gru(2, 1), Swapped { kind: CNN, was: 0, now: 3 }, Swapped { kind: TREES, was: 0, now: 4 }];
         assert_eq!(
-            follower.take(&leader.set()).unwrap(),
+            follower.take(&leader.set()).unwrap().0,
             all,
             "each kind goes on, or back, with the leader's"
         );
@@ -546,7 +628,7 @@ mod tests {
             let revision = leader.revision();
             leader.roll_back(kind).unwrap();
             assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
-            assert_eq!(follower.take(&leader.set()).unwrap(), [Swapped { kind, was, now: 0 }]);
+            assert_eq!(follower.take(&leader.set()).unwrap().0, [Swapped { kind, was, now: 0 }]);
         }
 
         let sound = leader.set();
@@ -603,6 +685,68 @@ mod tests {
         assert!(broken(&one_more).contains("6 gru versions"));
     }
 
+    fn named(name: &str) -> WorkloadId {
+        WorkloadId { namespace: "shop".into(), name: name.into() }
+    }
+
+    fn own(name: &str, factor: f32) -> (Version, Arc<Booster>) {
+        let version = Version { workload: Some(named(name)), ..blank() };
+        (version, booster(&other_as(TREES, factor)).unwrap())
+    }
+
+    #[test]
+    fn trees_of_workloads_own_run_beside_those_of_all_until_others_come_or_these_go_back() {
+        let directory = Directory::new("own");
+        let open = || Versions::open(Some(&directory.0)).unwrap();
+        let mut versions = open();
+        versions.add(other_as(TREES, 0.9), blank()).unwrap();
+        versions.set_own(vec![own("web", 0.1), own("cart", 0.2)]).unwrap();
+        for it in [&versions, &open()] {
+            let running = it.running();
+            assert_eq!((it.active(TREES).0, running.own.len()), (1, 2));
+            assert_eq!(running.of(&named("web")).of(TREES), other_as(TREES, 0.1));
+            assert_eq!(running.of(&named("other")).of(TREES), other_as(TREES, 0.9));
+            assert!(
+                it.kept().filter(|version| version.workload.is_some()).all(|version| version.parent == 1)
+            );
+        }
+        // Those of all come and go, as many as ever are kept, and a workload's own go on.
+        for n in 0..KEPT {
+            versions.add(other_as(TREES, 0.5 + 0.01 * n as f32), blank()).unwrap();
+        }
+        assert_eq!((open().kept().count(), open().running().own.len()), (KEPT + 2, 2));
+        // The next night's take the place of all.
+        versions.set_own(vec![own("cart", 0.3)]).unwrap();
+        assert_eq!(open().running().own.into_keys().collect::<Vec<_>>(), [named("cart")]);
+
+        let mut follower = Versions::open(None).unwrap();
+        assert!(follower.take(&versions.set()).unwrap().1, "another replica runs them too");
+        assert!(!follower.take(&versions.set()).unwrap().1, "it runs them already");
+        assert_eq!(follower.running(), versions.running());
+        let broken = |change: &dyn Fn(&mut Vec<(Version, Arc<Booster>)>)| {
+            let mut giver = Versions::open(None).unwrap();
+            let mut all = vec![own("web", 0.1), own("cart", 0.2)];
+            change(&mut all);
+            giver.set_own(all).unwrap();
+            follower.set().check().unwrap();
+            giver.set().check().unwrap_err().to_string()
+        };
+        assert!(broken(&|all| all[1].0.workload = Some(named("web"))).contains("twice"));
+        let many = |all: &mut Vec<_>| all.extend((0..MOST_OWN).map(|n| own(&format!("w{n}"), 0.1)));
+        assert!(broken(&many).contains("52 workloads with trees of their own"));
+
+        let was = versions.active(TREES).0;
+        let to = versions.roll_back(TREES).unwrap().unwrap();
+        assert!(to < was && open().running().own.is_empty(), "they were better than what no longer runs");
+        assert_eq!(open().active(TREES), versions.active(TREES));
+        assert!(follower.take(&versions.set()).unwrap().1);
+        // Over what ships, the way back is from them alone.
+        let mut shipped = Versions::open(None).unwrap();
+        shipped.set_own(vec![own("web", 0.1)]).unwrap();
+        assert_eq!(shipped.roll_back(TREES).unwrap(), Some(0));
+        assert_eq!(shipped.roll_back(TREES).unwrap(), None);
+    }
+
     #[test]
     fn a_crash_between_the_renames_leaves_the_leaders_versions() {
         let directory = Directory::new("renames");
@@ -614,7 +758,7 @@ mod tests {
         assert_eq!(versions.active(GRU), (1, other(0.9)));
         // What was left behind is in nobody's way.
         fs::create_dir(directory.0.join(NEXT)).unwrap();
-        assert_eq!(versions.take(&Versions::open(None).unwrap().set()).unwrap().len(), 1);
+        assert_eq!(versions.take(&Versions::open(None).unwrap().set()).unwrap().0.len(), 1);
         assert_eq!((open().active(GRU).0, open().kept().count()), (0, 0));
     }
 }

@@ -217,7 +217,7 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (models, weights) = (settings.models.of(id), &settings.weights);
+        let (models, weights) = (settings.models.of(id), &settings.weights.of(id));
         let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, weights) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {

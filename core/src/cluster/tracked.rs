@@ -82,7 +82,7 @@ impl Tracked {
             missing_since: None,
             series: Series::new(),
             recent: Recent::default(),
-            forecasts: Forecasts::new(settings.models.of(id), &settings.weights),
+            forecasts: Forecasts::new(settings.models.of(id), &settings.weights.of(id)),
             lead_time: LeadTime::new(settings.lead_time_prior),
             starts: Starts::default(),
             memory: Memory::default(),

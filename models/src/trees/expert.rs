@@ -103,6 +103,10 @@ impl Expert for PooledTrees {
         }
     }
 
+    fn fitted(&self) -> Option<Weights> {
+        Some(Arc::clone(&self.model).into())
+    }
+
     fn predict(&self, targets: &[Target], out: &mut [f64]) {
         debug_assert_eq!(targets.len(), self.targets, "made for other targets");
         for (number, out) in out.iter_mut().enumerate() {

@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
-use prescale_models::neural::{CoreKind, shipped_as};
-use prescale_models::{AllWeights, WeightsKind};
+use prescale_models::neural::CoreKind;
 use proptest::prelude::*;
 
 use super::super::tests::{Small, id, later};
 use super::super::{Cluster, Outcome};
 use super::*;
+use crate::fitted::Fitted;
 use crate::plan::Limiter;
 use crate::world::Mode;
 
@@ -285,12 +285,12 @@ fn state_that_other_weights_made_is_taken_and_no_forecaster_learns_anew() {
     saved(&mut small);
     small.cluster.checkpoint_lost(&id());
     let whole = checkpoint(&mut small);
-    let mut network = (**small.cluster.weights().network(CoreKind::Gru)).clone();
+    let mut network = (**small.cluster.weights().pooled.network(CoreKind::Gru)).clone();
     prescale_models::nn::Parameters::visit_mut(&mut network, "", &mut |_, _, values| {
         values.iter_mut().for_each(|weight| *weight *= 0.9);
     });
-    let mut weights = AllWeights::shipped();
-    weights.set(std::sync::Arc::new(network).into());
+    let mut weights = Fitted::shipped();
+    weights.pooled.set(std::sync::Arc::new(network).into());
     let mut other = Cluster::new(ClusterSettings { weights, ..ClusterSettings::default() });
     let restored = other.restore(small.now(), &id(), &whole.base.unwrap(), &whole.tail);
     assert_eq!(restored, Ok(Restored::Whole));
@@ -298,7 +298,6 @@ fn state_that_other_weights_made_is_taken_and_no_forecaster_learns_anew() {
     let ensembles =
         |cluster: &Cluster| cluster.workloads[&id()].forecasts.save().ensembles.map(|saved| saved.bytes);
     assert_ne!(ensembles(&small.cluster), ensembles(&other));
-    small.cluster.set_weights(&other.weights().of(WeightsKind::Network(CoreKind::Gru)));
-    small.cluster.set_weights(&shipped_as(CoreKind::Lstm).into());
+    small.cluster.set_weights(other.weights().clone());
     assert_eq!(ensembles(&small.cluster), ensembles(&other));
 }
