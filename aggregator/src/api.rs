@@ -65,7 +65,7 @@ pub struct Api {
     pub comparison: Comparison,
     /// Forecasts on request.
     pub predict: Predict,
-    /// Training of the heads' networks.
+    /// Training on the cluster's own history.
     pub training: Training,
     /// What other replicas may read.
     pub state: Arc<State>,

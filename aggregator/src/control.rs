@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use prescale_core::Mono;
 use prescale_core::cluster::{Cluster, Outcome, Refused};
+use prescale_core::fitted::Fitted;
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
-use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{CoreKind, Networks};
+use prescale_models::retraining::{History, RetrainingSettings};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
 use thiserror::Error;
@@ -51,12 +51,14 @@ pub enum Ask {
     Workload(WorkloadId, oneshot::Sender<Option<Box<view::Workload>>>),
     /// Every model, and how it does.
     Models(oneshot::Sender<Box<view::Models>>),
-    /// What a training of a head's network from this seed is about, and the workloads by number.
+    /// What a training from this seed is about, and the workloads by number.
     Training(u64, oneshot::Sender<(RetrainingSettings, Vec<WorkloadId>)>),
     /// A workload's load by the minute, for a training; `None` when it has gone.
     Minutes(WorkloadId, oneshot::Sender<Option<History>>),
-    /// Give every head the network of its kind.
-    Networks(Networks, oneshot::Sender<()>),
+    /// The workloads with the most pods among those with trees, so many at most.
+    Dearest(usize, oneshot::Sender<Vec<WorkloadId>>),
+    /// Have every model run with these weights.
+    Weights(Fitted, oneshot::Sender<()>),
     /// Everything that `/metrics` shows.
     Scrape(oneshot::Sender<Box<Snapshot>>),
 }
@@ -355,12 +357,11 @@ impl Loop {
             Ask::Minutes(id, reply) => {
                 let _ = reply.send(cluster.minutes(&id));
             }
-            Ask::Networks(networks, reply) => {
-                for core in CoreKind::ALL {
-                    if networks.of(core) != cluster.networks().of(core) {
-                        cluster.set_network(networks.of(core));
-                    }
-                }
+            Ask::Dearest(most, reply) => {
+                let _ = reply.send(cluster.dearest(most));
+            }
+            Ask::Weights(weights, reply) => {
+                cluster.set_weights(weights);
                 let _ = reply.send(());
             }
             Ask::Scrape(reply) => {

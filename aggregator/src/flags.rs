@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use prescale_core::choices::Pattern;
-use prescale_models::Choice;
+use prescale_models::{Choice, WeightsKind};
 use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
 
 use crate::target::TargetAddress;
 use crate::training::schedule::{Share, TrainAt};
+use crate::training::versions::MOST_OWN;
 
 /// Takes in what the node agents measure, forecasts each workload's load, plans its replicas and carries the plan out.
 #[derive(clap::Parser, Debug)]
@@ -73,13 +74,17 @@ pub struct Flags {
     /// With --review-tokens-of: the ServiceAccount (the replicas' own) that may read this replica's state
     #[arg(long, value_name = "NAMESPACE:NAME", requires = "review_tokens_of", value_parser = account)]
     pub review_peers_of: Option<String>,
-    /// When to train the heads' networks on this cluster's own history, each night in UTC. The replica that leads trains in
+    /// When to train the networks and the trees among the models on this cluster's own history, each night in UTC. The replica that leads trains in
     /// the background, and takes new weights on when they are better on the newest day
     #[arg(long, value_name = "HH:MM|off", default_value = "off")]
     pub train_at: TrainAt,
     /// Share of one core that a training may take, at the lowest priority
     #[arg(long, value_name = "SHARE", default_value = "0.2")]
     pub train_cpu_share: Share,
+    /// So many workloads at most, those with the most pods, are fitted trees of their own in a training, and run them where they
+    /// are better than the trees of all on the newest day; needs the model `trees`
+    #[arg(long, value_name = "N", default_value = "0", value_parser = own_trees)]
+    pub own_trees: usize,
     /// Load from before our time, imported before the first plan: CSV with the line
     /// `namespace,workload,unix_seconds,requests_per_second` first, then one line per bin of fixed length
     #[arg(long, value_name = "FILE")]
@@ -150,11 +155,20 @@ impl Flags {
                 "--holidays: none of the models reads them; prophet and prophet_lstm do (--models, --models-for)"
             );
         }
+        let mut chosen = self.models_for.iter().map(|(_, choice)| choice).chain([&self.models]);
+        let trees = WeightsKind::Trees.name();
+        if self.own_trees > 0 && !chosen.any(|choice| choice.names().any(|name| name == trees)) {
+            bail!("--own-trees: no workload's models have {trees} among them (--models, --models-for)");
+        }
         if self.target == TargetAddress::Kubernetes && self.clock.clock_speed != 1.0 {
             bail!("--target kubernetes runs in real time: leave --clock-speed out");
         }
         Ok(())
     }
+}
+
+fn own_trees(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|it| *it <= MOST_OWN).ok_or_else(|| format!("want 0 to {MOST_OWN} workloads"))
 }
 
 fn choice(text: &str) -> Result<Choice, String> {

@@ -76,6 +76,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Some(dir) => format!("--state-dir {}", dir.display()),
         None => "no --state-dir".into(),
     })?);
+    if flags.own_trees == 0 {
+        state.weights().set_own(Vec::new()).context("--own-trees 0: those that were kept stay behind")?;
+    }
     let clock = flags.clock.start();
     let page_token = flags.page_token_file.map(TokenFile::open).transpose()?;
     let metrics = Arc::new(Metrics::default());
@@ -99,11 +102,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let address = listener.local_addr().context("can't tell where it listens")?;
 
     let models = Choices::new(flags.models_for, flags.models).with_holidays(&holidays);
-    let cores = models.cores();
+    let kinds = models.weights();
     let mut cluster = Cluster::new(ClusterSettings {
         clock_speed: clock.speed(),
         models,
-        networks: state.weights().networks(),
+        weights: state.weights().running(),
         ..ClusterSettings::default()
     });
     if let Some(path) = &flags.history {
@@ -121,7 +124,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (running, control_loop) = control::start(parts, shutdown.clone())?;
     let Running { control, lists, target: health } = running;
     let training = Training::new(
-        TrainingSettings { cores, at: flags.train_at, share: flags.train_cpu_share },
+        TrainingSettings {
+            kinds,
+            at: flags.train_at,
+            share: flags.train_cpu_share,
+            own_trees: flags.own_trees,
+        },
         clock,
         control.clone(),
         Arc::clone(&state),

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub training_runs: Gauge,
     /// Work of trainings, real seconds.
     pub training_seconds: Counter<f64, AtomicU64>,
+    /// Workloads that run trees of their own.
+    pub own_trees: Gauge,
     weights_version: Family<ModelLabel, Gauge>,
     trainings: Family<OutcomeLabel, Counter>,
     trained: Gauge<f64, AtomicU64>,
@@ -163,6 +165,7 @@ impl Default for Metrics {
             restores: Family::default(),
             training_runs: Gauge::default(),
             training_seconds: Counter::default(),
+            own_trees: Gauge::default(),
             weights_version: Family::default(),
             trainings: Family::default(),
             trained: Gauge::default(),
@@ -295,7 +298,7 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_runs",
-            "1 while a training of the heads' networks runs",
+            "1 while a training runs",
             self.training_runs.clone(),
         );
         registry.register(
@@ -315,8 +318,13 @@ impl Metrics {
         );
         registry.register(
             "prescale_aggregator_training_gain_ratio",
-            "What the weights of a network's last training gained on those that ran, as a share of their loss: mean and interval",
+            "What a model's last training gained on those that ran, as a share of their loss: mean and interval",
             self.training_gain.clone(),
+        );
+        registry.register(
+            "prescale_aggregator_own_trees",
+            "Workloads that run trees of their own",
+            self.own_trees.clone(),
         );
         registry.register(
             "prescale_aggregator_weights_version",
@@ -372,7 +380,7 @@ impl Metrics {
         self.weights_version.get_or_create(&ModelLabel { model: Name(model) }).set(version.into());
     }
 
-    /// A training of this network ended.
+    /// A training of this model ended.
     pub fn trained(&self, model: &'static str, outcome: Outcome, gain: Option<[f64; 3]>) {
         self.trainings.get_or_create(&OutcomeLabel { outcome: Name(outcome.name()) }).inc();
         self.trained.set(Clock::real().now().wall.0 as f64 / 1000.0);

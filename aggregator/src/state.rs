@@ -37,7 +37,7 @@ impl State {
         Ok(Self { store, weights, leads: false.into(), fed: false.into(), lost: Mutex::default() })
     }
 
-    /// The versions of the heads' networks. Held while they are written, so not to be waited for by the loop.
+    /// The versions of the weights. Held while they are written, so not to be waited for by the loop.
     pub fn weights(&self) -> MutexGuard<'_, Versions> {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
-//! Training of the heads' networks on this cluster's own history: every night and on request, in the background, one after
-//! the other where several kinds are chosen; the versions that came of it, here or at the replica that leads; the way back.
+//! Training of the heads' networks and the trees on this cluster's own history: every night and on request, in the background,
+//! one after the other where several are chosen, then trees of their own for the dearest workloads; the versions that came of it,
+//! here or at the replica that leads; the way back.
 
 mod run;
 pub mod schedule;
@@ -10,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prescale_models::neural::retraining::Challenge;
-use prescale_models::neural::{CoreKind, Network};
+use prescale_core::world::WorkloadId;
+use prescale_models::retraining::{Challenge, RetrainingSettings};
+use prescale_models::{Weights, WeightsKind};
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{
     JSON, Method, Request, Response, StatusCode, header, json, method_not_allowed, query, text,
@@ -73,13 +75,15 @@ impl Outcome {
 /// How it is done.
 #[derive(Clone, Debug)]
 pub struct TrainingSettings {
-    /// The kinds of networks that are heads by some choice: they are trained, in this order. Each learns from all workloads,
-    /// also from those with another head or none.
-    pub cores: Vec<CoreKind>,
+    /// The kinds of weights that some choice runs with: they are fitted anew, in this order. Each learns from all workloads, also
+    /// from those that run without it.
+    pub kinds: Vec<WeightsKind>,
     /// When.
     pub at: TrainAt,
     /// At most so much of a core.
     pub share: Share,
+    /// So many workloads at most, those with the most pods, are fitted trees of their own after the trees of all.
+    pub own_trees: usize,
 }
 
 /// The ways into it.
@@ -103,7 +107,7 @@ struct Inner {
 struct Status {
     running: Option<Running>,
     /// How the last one of each kind ended.
-    last: BTreeMap<CoreKind, Finished>,
+    last: BTreeMap<WeightsKind, Finished>,
     /// The night that is waited for, Unix milliseconds.
     next: Option<i64>,
 }
@@ -111,7 +115,9 @@ struct Status {
 #[derive(Clone, Debug)]
 struct Running {
     run: i64,
-    core: CoreKind,
+    kind: WeightsKind,
+    /// Whose own trees are fitted.
+    workload: Option<WorkloadId>,
     progress: Arc<AtomicU32>,
 }
 
@@ -141,7 +147,7 @@ pub struct View {
     versions: Vec<Version>,
 }
 
-/// A kind that is some workload's head.
+/// A kind that some choice runs with.
 #[derive(Debug, Serialize)]
 struct ModelView {
     model: &'static str,
@@ -154,6 +160,7 @@ struct ModelView {
 struct RunningView {
     run: i64,
     model: &'static str,
+    workload: Option<WorkloadId>,
     progress: f64,
 }
 
@@ -167,17 +174,18 @@ impl Training {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        for core in &settings.cores {
-            metrics.weights_run(core.name(), state.weights().active(*core).0);
+        for kind in &settings.kinds {
+            metrics.weights_run(kind.name(), state.weights().active(*kind).0);
         }
+        metrics.own_trees.set(state.weights().running().own.len() as i64);
         let (status, swapping) = Default::default();
         Self(Arc::new(Inner { settings, clock, control, state, metrics, shutdown, status, swapping }))
     }
 
     /// Begins a training each night, where this replica leads then, until the shutdown.
     pub async fn nightly(self) {
-        // Without a network that is chosen there is no night to wait for.
-        while !self.0.settings.cores.is_empty() {
+        // Without anything to train there is no night to wait for.
+        while !self.0.settings.kinds.is_empty() {
             let now = self.0.clock.now().wall.0;
             let Some(next) = self.0.settings.at.next(now) else { return };
             self.status().next = Some(next);
@@ -190,7 +198,7 @@ impl Training {
             }
             match self.begin() {
                 Ok(_) => {}
-                Err(Refused::NotLeading | Refused::NoHead) => {}
+                Err(Refused::NotLeading | Refused::Nothing) => {}
                 Err(Refused::Runs) => tracing::warn!("no training tonight: the last one still runs"),
             }
         }
@@ -206,16 +214,17 @@ impl Training {
         let (status, weights) = (self.status(), self.0.state.weights());
         let running = status.running.as_ref().map(|it| RunningView {
             run: it.run,
-            model: it.core.name(),
+            model: it.kind.name(),
+            workload: it.workload.clone(),
             progress: f64::from(it.progress.load(Ordering::Relaxed)) / 1000.0,
         });
-        let model = |core: &CoreKind| ModelView {
-            model: core.name(),
-            version: weights.active(*core).0,
-            last: status.last.get(core).cloned(),
+        let model = |kind: &WeightsKind| ModelView {
+            model: kind.name(),
+            version: weights.active(*kind).0,
+            last: status.last.get(kind).cloned(),
         };
         View {
-            models: self.0.settings.cores.iter().map(model).collect(),
+            models: self.0.settings.kinds.iter().map(model).collect(),
             trains: self.0.state.leads(),
             next_unix_ms: status.next,
             cpu_share: self.0.settings.share.get(),
@@ -237,7 +246,7 @@ impl Training {
             }
             Err(Refused::Runs) => text(StatusCode::CONFLICT, "a training runs already"),
             Err(Refused::NotLeading) => text(StatusCode::CONFLICT, NOT_LEADING),
-            Err(Refused::NoHead) => text(StatusCode::CONFLICT, NO_HEAD),
+            Err(Refused::Nothing) => text(StatusCode::CONFLICT, NOTHING),
         }
     }
 
@@ -249,26 +258,26 @@ impl Training {
         if !self.0.state.leads() {
             return text(StatusCode::CONFLICT, NOT_LEADING);
         }
-        let core = match self.meant(query(request.uri(), "model").as_deref()) {
-            Ok(core) => core,
+        let kind = match self.meant(query(request.uri(), "model").as_deref()) {
+            Ok(kind) => kind,
             Err(sentence) => return text(StatusCode::BAD_REQUEST, &sentence),
         };
         let state = Arc::clone(&self.0.state);
         let rolled = tokio::task::spawn_blocking(move || {
             let mut weights = state.weights();
-            let was = weights.active(core).0;
-            weights.roll_back(core).map(|to| (was, to))
+            let was = weights.active(kind).0;
+            weights.roll_back(kind).map(|to| (was, to))
         });
         match rolled.await {
             Ok(Ok((was, Some(to)))) => {
                 self.swap().await;
-                let model = core.name();
-                tracing::warn!("asked to: the {model} network goes back from version {was} to version {to}");
+                let model = kind.name();
+                tracing::warn!("asked to: the weights of {model} go back from version {was} to version {to}");
                 serialized(&serde_json::json!({ "model": model, "version": to, "was": was }))
             }
             Ok(Ok((_, None))) => text(StatusCode::CONFLICT, "the weights that ship run already"),
             Ok(Err(error)) => {
-                tracing::error!("the {} network stays as it is: {error:#}", core.name());
+                tracing::error!("the weights of {} stay as they are: {error:#}", kind.name());
                 text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the state directory can't be written; the log says why",
@@ -279,25 +288,25 @@ impl Training {
     }
 
     /// Whose way back is asked for: the kind that is named, or the only one.
-    fn meant(&self, named: Option<&str>) -> Result<CoreKind, String> {
-        let cores = &self.0.settings.cores;
-        let names: Vec<&str> = cores.iter().map(|core| core.name()).collect();
-        match (named, cores.as_slice()) {
+    fn meant(&self, named: Option<&str>) -> Result<WeightsKind, String> {
+        let kinds = &self.0.settings.kinds;
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        match (named, kinds.as_slice()) {
             (None, [only]) => Ok(*only),
-            (_, []) => Err(NO_HEAD.into()),
+            (_, []) => Err(NOTHING.into()),
             (None, _) => Err(format!("which of {}? say ?model=NAME", names.join(", "))),
             (Some(named), _) => {
-                let core = CoreKind::of(named).filter(|core| cores.contains(core));
-                core.ok_or_else(|| {
-                    format!("model: {named:?} is no workload's head; one of {}", names.join(", "))
+                let kind = WeightsKind::of(named).filter(|kind| kinds.contains(kind));
+                kind.ok_or_else(|| {
+                    format!("model: {named:?} is not trained here; one of {}", names.join(", "))
                 })
             }
         }
     }
 
     fn begin(&self) -> Result<i64, Refused> {
-        let cores = self.0.settings.cores.clone();
-        let first = *cores.first().ok_or(Refused::NoHead)?;
+        let kinds = self.0.settings.kinds.clone();
+        let first = *kinds.first().ok_or(Refused::Nothing)?;
         if !self.0.state.leads() {
             return Err(Refused::NotLeading);
         }
@@ -307,15 +316,18 @@ impl Training {
         }
         // Unix milliseconds: not used twice, and it says when.
         let run = Clock::real().now().wall.0;
-        status.running = Some(Running { run, core: first, progress: Arc::default() });
+        status.running = Some(Running { run, kind: first, workload: None, progress: Arc::default() });
         drop(status);
         self.0.metrics.training_runs.set(1);
         let this = self.clone();
         tokio::spawn(async move {
-            for core in cores {
-                let Some(finished) = this.run(run, core).await else { break };
-                this.0.metrics.trained(core.name(), finished.outcome, finished.gain);
-                this.status().last.insert(core, finished);
+            for kind in kinds {
+                let Some(finished) = this.run(run, kind).await else { break };
+                this.0.metrics.trained(kind.name(), finished.outcome, finished.gain);
+                this.status().last.insert(kind, finished);
+                if kind == WeightsKind::Trees && this.own(run).await.is_none() {
+                    break;
+                }
             }
             this.0.metrics.training_runs.set(0);
             this.status().running = None;
@@ -324,13 +336,11 @@ impl Training {
     }
 
     /// One training of one kind from its beginning to what it changes; `None` when the process stops.
-    async fn run(&self, run: i64, core: CoreKind) -> Option<Finished> {
+    async fn run(&self, run: i64, kind: WeightsKind) -> Option<Finished> {
         let inner = &self.0;
-        let progress = Arc::new(AtomicU32::new(0));
-        self.status().running = Some(Running { run, core, progress: Arc::clone(&progress) });
-        let (from, champion) = inner.state.weights().active(core);
+        let (from, champion) = inner.state.weights().active(kind);
         let finish = |outcome, version, challenge: Option<&Challenge>| {
-            let gain = challenge.and_then(|it| it.verdict).map(|it| [it.mean, it.low, it.high]);
+            let gain = challenge.and_then(gain);
             Some(Finished {
                 run,
                 ended_unix_ms: inner.clock.now().wall.0,
@@ -348,14 +358,42 @@ impl Training {
             return finish(Outcome::Failed, from, None);
         };
         tracing::info!(
-            "training the {} network on the history of {} workloads, from version {from}, on at most {} of a core",
-            core.name(),
+            "training {} on the history of {} workloads, against version {from}, on at most {} of a core",
+            kind.name(),
             workloads.len(),
             inner.settings.share.get()
         );
         let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+        let challenge = match self.judged((run, kind, None), champion.clone(), settings, workloads).await {
+            Some(Ended::Judged(Some(challenge))) => *challenge,
+            Some(Ended::Judged(None)) => {
+                tracing::info!(
+                    "no training yet: no workload has a day of minutes to learn from and a later one to judge by; \
+                     version {from} goes on"
+                );
+                return finish(Outcome::TooLittle, from, None);
+            }
+            Some(Ended::Stopped) => return None,
+            None => return finish(Outcome::Failed, from, None),
+        };
+        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
+        let version = self.0.state.weights().active(kind).0;
+        finish(outcome, version, Some(&challenge))
+    }
+
+    /// One fit and its verdict, on a thread of its own: of which run, what, and whose own; `None` where that failed, which is said.
+    async fn judged(
+        &self,
+        (run, kind, workload): (i64, WeightsKind, Option<WorkloadId>),
+        champion: Weights,
+        settings: RetrainingSettings,
+        workloads: Vec<WorkloadId>,
+    ) -> Option<Ended> {
+        let inner = &self.0;
+        let progress = Arc::new(AtomicU32::new(0));
+        self.status().running = Some(Running { run, kind, workload, progress: Arc::clone(&progress) });
         let work = Work {
-            champion: Arc::clone(&champion),
+            champion,
             settings,
             workloads,
             share: inner.settings.share,
@@ -371,37 +409,104 @@ impl Training {
         });
         if let Err(error) = thread {
             tracing::error!("no training: no thread for it: {error}");
-            return finish(Outcome::Failed, from, None);
+            return None;
         }
-        let challenge = match ended.await {
-            Ok(Ended::Judged(Some(challenge))) => *challenge,
-            Ok(Ended::Judged(None)) => {
-                tracing::info!(
-                    "no training yet: no workload has a day of minutes to learn from and a later one to judge by; \
-                     version {from} goes on"
-                );
-                return finish(Outcome::TooLittle, from, None);
-            }
-            Ok(Ended::Stopped) => return None,
-            Err(_) => {
-                tracing::error!("the training failed; version {from} goes on");
-                return finish(Outcome::Failed, from, None);
-            }
+        let ended = ended.await.ok();
+        if ended.is_none() {
+            tracing::error!("the training of {} failed; what runs goes on", kind.name());
+        }
+        ended
+    }
+
+    /// Fits the workloads with the most pods trees of their own. Each night anew they must be shown to be better, on their
+    /// workload's newest day, than the trees of all; who is not, or is no longer among them, runs those. `None` when the process
+    /// stops.
+    async fn own(&self, run: i64) -> Option<()> {
+        let (inner, kind) = (&self.0, WeightsKind::Trees);
+        let (from, champion) = inner.state.weights().active(kind);
+        let most = inner.settings.own_trees;
+        let Ok(dearest) = inner.control.ask(|reply| Ask::Dearest(most, reply)).await else {
+            tracing::warn!(
+                "no trees of workloads' own are fitted: the aggregator has more to do than it can"
+            );
+            return Some(());
         };
-        let outcome = self.decide((from, champion), &challenge, trained_until_unix_ms).await;
-        let version = self.0.state.weights().active(core).0;
-        finish(outcome, version, Some(&challenge))
+        let mut own = Vec::new();
+        for workload in &dearest {
+            let name = format!("{}/{}", workload.namespace, workload.name);
+            let Ok((settings, _)) = inner.control.ask(|reply| Ask::Training(run as u64, reply)).await else {
+                tracing::warn!("{name} runs the trees of all: the aggregator has more to do than it can");
+                continue;
+            };
+            let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+            let settings = RetrainingSettings { workloads: 1, ..settings };
+            let (of, alone) = ((run, kind, Some(workload.clone())), vec![workload.clone()]);
+            let challenge = match self.judged(of, champion.clone(), settings, alone).await {
+                Some(Ended::Judged(challenge)) => challenge,
+                Some(Ended::Stopped) => return None,
+                None => None,
+            };
+            if let Some(challenge) = challenge.filter(|it| it.admitted)
+                && let Some(gain) = gain(&challenge)
+                && let Weights::Trees(booster) = &challenge.weights
+            {
+                let [mean, low, high] = gain.map(percent);
+                tracing::info!(
+                    "{name} has trees of its own: on its newest day their loss is lower than that of version {from} by \
+                     {mean} (90 % interval {low} to {high})"
+                );
+                let version = self.version(&challenge, gain, trained_until_unix_ms);
+                own.push((Version { workload: Some(workload.clone()), ..version }, Arc::clone(booster)));
+            }
+        }
+        let (state, champion, better) = (Arc::clone(&inner.state), (from, champion), own.len());
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut weights = state.weights();
+            let ours = weights.active(kind) == champion && state.leads();
+            if ours { weights.set_own(own).map(|()| true) } else { Ok(false) }
+        });
+        match kept.await {
+            Ok(Ok(true)) => {
+                self.swap().await;
+                if !dearest.is_empty() {
+                    tracing::info!("{better} of {} workloads have trees of their own now", dearest.len());
+                }
+            }
+            Ok(Ok(false)) => tracing::info!(
+                "the trees of workloads' own are dropped: version {from} of all no longer runs here"
+            ),
+            Ok(Err(error)) => tracing::error!("the trees of workloads' own can't be kept: {error:#}"),
+            Err(_) => tracing::error!("the trees of workloads' own can't be kept: the log says why"),
+        }
+        Some(())
+    }
+
+    /// What is to be said of a challenger that is better.
+    fn version(&self, challenge: &Challenge, gain: [f64; 3], trained_until_unix_ms: i64) -> Version {
+        Version {
+            number: 0,
+            model: String::new(),
+            workload: None,
+            parent: 0,
+            weights: String::new(),
+            code: String::new(),
+            trained_until_unix_ms,
+            made_unix_ms: self.0.clock.now().wall.0,
+            workloads: challenge.taught,
+            records: challenge.records,
+            gain,
+        }
     }
 
     /// Takes a challenger on, or not, and says so.
     async fn decide(
         &self,
-        champion: (u32, Arc<Network<f32>>),
+        champion: (u32, Weights),
         challenge: &Challenge,
         trained_until_unix_ms: i64,
     ) -> Outcome {
-        let (from, core) = (champion.0, champion.1.settings().core);
-        let Some(verdict) = challenge.verdict else {
+        let (from, kind) = (champion.0, champion.1.kind());
+        let Some(gain) = gain(challenge) else {
             tracing::info!(
                 "the newly trained weights could not be judged: {} records of the newest day are too few; version {from} \
                  goes on",
@@ -409,8 +514,7 @@ impl Training {
             );
             return Outcome::TooLittle;
         };
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let [mean, low, high] = [verdict.mean, verdict.low, verdict.high].map(percent);
+        let [mean, low, high] = gain.map(percent);
         if !challenge.admitted {
             tracing::info!(
                 "the newly trained weights are not shown to be better than version {from}, which goes on: on the newest \
@@ -419,35 +523,24 @@ impl Training {
             );
             return Outcome::Rejected;
         }
-        let version = Version {
-            number: 0,
-            model: String::new(),
-            parent: from,
-            weights: String::new(),
-            code: String::new(),
-            trained_until_unix_ms,
-            made_unix_ms: self.0.clock.now().wall.0,
-            workloads: challenge.taught,
-            records: challenge.records,
-            gain: [verdict.mean, verdict.low, verdict.high],
-        };
-        let network = Arc::new(challenge.network.clone());
+        let version = self.version(challenge, gain, trained_until_unix_ms);
+        let challenger = challenge.weights.clone();
         let state = Arc::clone(&self.0.state);
         let added = tokio::task::spawn_blocking(move || {
             let mut weights = state.weights();
             // Not the number alone: another leader's versions may have come meanwhile.
-            if weights.active(core) != champion || !state.leads() {
+            if weights.active(kind) != champion || !state.leads() {
                 return Ok(None);
             }
-            weights.add(network, version).map(Some)
+            weights.add(challenger, version).map(Some)
         });
         match added.await {
             Ok(Ok(Some(number))) => {
                 self.swap().await;
                 tracing::info!(
-                    "the {} network is now version {number}: on the newest day of {} workloads its loss is lower than \
-                     version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
-                    core.name(),
+                    "the weights of {} are now version {number}: on the newest day of {} workloads their loss is lower \
+                     than version {from}'s by {mean} (90 % interval {low} to {high}); POST {ROLLBACK} goes back",
+                    kind.name(),
                     challenge.judged
                 );
                 Outcome::Admitted
@@ -466,21 +559,23 @@ impl Training {
         }
     }
 
-    /// Gives the loop the active versions' networks. A loop that has too much to do is asked until it takes it: what is kept
+    /// Gives the loop the active versions' weights. A loop that has too much to do is asked until it takes it: what is kept
     /// and what runs must be the same.
     pub async fn swap(&self) {
         let _one = self.0.swapping.lock().await;
         loop {
-            let (networks, running) = {
+            let (wanted, running) = {
                 let weights = self.0.state.weights();
-                let running = |core: &CoreKind| (core.name(), weights.active(*core).0);
-                let running: Vec<_> = self.0.settings.cores.iter().map(running).collect();
-                (weights.networks(), running)
+                let running = |kind: &WeightsKind| (kind.name(), weights.active(*kind).0);
+                let running: Vec<_> = self.0.settings.kinds.iter().map(running).collect();
+                (weights.running(), running)
             };
-            if self.0.control.ask(|reply| Ask::Networks(networks, reply)).await.is_ok() {
+            let own = wanted.own.len();
+            if self.0.control.ask(|reply| Ask::Weights(wanted, reply)).await.is_ok() {
                 for (model, version) in running {
                     self.0.metrics.weights_run(model, version);
                 }
+                self.0.metrics.own_trees.set(own as i64);
                 return;
             }
             if self.0.shutdown.is_requested() {
@@ -495,13 +590,22 @@ impl Training {
     }
 }
 
+/// What a challenger gained, in shares of the champion's loss: mean, and the ends of the 90 % interval.
+fn gain(challenge: &Challenge) -> Option<[f64; 3]> {
+    challenge.verdict.map(|it| [it.mean, it.low, it.high])
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
 const NOT_LEADING: &str = "this replica does not lead: ask the one that does";
 
 /// Where there is nothing to train.
-const NO_HEAD: &str = "no workload has a network: --models and --models-for name none of gru, lstm, cnn";
+const NOTHING: &str = "nothing is trained here: --models and --models-for name none of gru, lstm, cnn, trees";
 
 enum Refused {
-    NoHead,
+    Nothing,
     Runs,
     NotLeading,
 }

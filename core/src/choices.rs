@@ -1,7 +1,6 @@
 //! Which models forecast which workloads: a choice for all, and others by namespace and name.
 
-use prescale_models::neural::CoreKind;
-use prescale_models::{Choice, Holidays};
+use prescale_models::{Choice, Holidays, WeightsKind};
 use thiserror::Error;
 
 use crate::world::WorkloadId;
@@ -72,12 +71,10 @@ impl Choices {
         self.rules.iter().map(|(_, choice)| choice).chain([&self.others])
     }
 
-    /// The kinds of networks that are a head by some choice, each once.
-    pub fn cores(&self) -> Vec<CoreKind> {
-        CoreKind::ALL
-            .into_iter()
-            .filter(|core| self.all().any(|choice| choice.core() == Some(*core)))
-            .collect()
+    /// The kinds of weights that some choice runs with, each once: these are fitted to the cluster's own history.
+    pub fn weights(&self) -> Vec<WeightsKind> {
+        let chosen = |kind: &WeightsKind| self.all().flat_map(Choice::names).any(|name| name == kind.name());
+        WeightsKind::ALL.into_iter().filter(chosen).collect()
     }
 }
 
@@ -146,11 +143,13 @@ mod tests {
         assert_eq!(choices.of(&id("shop", "web")), &more);
         assert_eq!(choices.of(&id("shop", "api")), &Choice::default());
         assert_eq!(choices.all().count(), 3);
-        assert_eq!(choices.cores(), [CoreKind::Gru]);
+        let weights =
+            |choices: Choices| choices.weights().into_iter().map(WeightsKind::name).collect::<Vec<_>>();
+        assert_eq!(weights(choices.clone()), ["gru"]);
         let headed = |core| rule("a/b", &of(&["tuned_smoothing", core]));
-        let rules = vec![headed("cnn"), headed("lstm"), headed("cnn")];
-        assert_eq!(Choices::new(rules, few.clone()).cores(), [CoreKind::Lstm, CoreKind::Cnn]);
-        assert_eq!(Choices::from(few.clone()).cores(), []);
+        let rules = vec![headed("cnn"), headed("trees"), headed("lstm"), headed("cnn")];
+        assert_eq!(weights(Choices::new(rules, few.clone())), ["lstm", "cnn", "trees"]);
+        assert!(weights(Choices::from(few.clone())).is_empty());
 
         let holidays = Holidays::of([("sale", vec!["2026-11-27"])]).unwrap();
         let told = choices.with_holidays(&holidays);

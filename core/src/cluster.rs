@@ -20,17 +20,19 @@ mod doubts;
 #[cfg(test)]
 mod informed;
 #[cfg(test)]
+mod own;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod young;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{Network, Networks};
+use prescale_models::WeightsKind;
+use prescale_models::retraining::{History, RetrainingSettings};
 
 pub use crate::merge::{Accepted, Refused};
 pub use state::{Checkpoint, Restored, Unreadable};
@@ -38,6 +40,7 @@ pub use writes::Outcome;
 
 use crate::check::Violation;
 use crate::choices::Choices;
+use crate::fitted::Fitted;
 use crate::merge::{Merge, MergeSettings};
 use crate::plan::{Plan, Rules};
 use crate::time::{Now, Wall};
@@ -59,8 +62,8 @@ pub struct ClusterSettings {
     pub rules: Rules,
     /// The merge's constants.
     pub merge: MergeSettings,
-    /// The networks of the workloads' heads, one of each kind.
-    pub networks: Networks,
+    /// What the workloads' heads and trees run with.
+    pub weights: Fitted,
     /// Which models forecast which workloads.
     pub models: Choices,
 }
@@ -72,7 +75,7 @@ impl Default for ClusterSettings {
             lead_time_prior: Seconds::new(30.0).expect("30 is a length of time"),
             rules: Rules::default(),
             merge: MergeSettings::default(),
-            networks: Networks::shipped(),
+            weights: Fitted::shipped(),
             models: Choices::default(),
         }
     }
@@ -149,24 +152,50 @@ impl Cluster {
     /// named it. The ensembles start anew: with this history, then with what was measured since.
     pub fn import(&mut self, _now: Now, id: &WorkloadId, history: &[(Wall, RequestsPerSecond)]) {
         let settings = &self.settings;
-        self.workloads.entry(id.clone()).or_insert_with(|| Tracked::new(settings, id)).import(history);
+        self.workloads
+            .entry(id.clone())
+            .or_insert_with(|| Tracked::new(settings, id))
+            .import(history, &settings.weights.of(id));
     }
 
-    /// Gives every head of its kind another network: no workload starts anew, and each such head sleeps until its state has
-    /// filled (half an hour), its workload being forecast by the experts alone.
-    pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        self.settings.networks.set(Arc::clone(network));
-        for tracked in self.workloads.values_mut() {
-            tracked.forecasts.set_network(network);
+    /// Has every model run with these weights: no workload starts anew. A head whose network is another sleeps until its state
+    /// has filled (half an hour), its workload being forecast by the experts alone.
+    pub fn set_weights(&mut self, wanted: Fitted) {
+        let ran = std::mem::replace(&mut self.settings.weights, wanted);
+        let wanted = &self.settings.weights;
+        for kind in WeightsKind::ALL {
+            let same = wanted.pooled.of(kind) == ran.pooled.of(kind);
+            // Trees have no state that their weights made, so those that stay may be given once more.
+            if same && (kind != WeightsKind::Trees || wanted.own == ran.own) {
+                continue;
+            }
+            for (id, tracked) in &mut self.workloads {
+                tracked.forecasts.set_weights(&wanted.of(id).of(kind));
+            }
         }
     }
 
-    /// The heads' networks.
-    pub fn networks(&self) -> &Networks {
-        &self.settings.networks
+    /// What heads and trees run with.
+    pub fn weights(&self) -> &Fitted {
+        &self.settings.weights
     }
 
-    /// What a retraining of a head's network on the history of all known workloads is about.
+    /// The workloads with the most pods among those that trees forecast, `most` at most: what they run with costs most.
+    pub fn dearest(&self, most: usize) -> Vec<WorkloadId> {
+        let of_trees = |id: &WorkloadId| {
+            self.settings.models.of(id).names().any(|name| name == WeightsKind::Trees.name())
+        };
+        let mut all: Vec<(Reverse<u32>, &WorkloadId)> = self
+            .workloads
+            .iter()
+            .filter(|(id, _)| of_trees(id))
+            .filter_map(|(id, tracked)| Some((Reverse(tracked.state()?.replicas), id)))
+            .collect();
+        all.sort_unstable();
+        all.into_iter().take(most).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// What a retraining on the history of all known workloads is about.
     pub fn retraining(&self, now: Now, seed: u64) -> RetrainingSettings {
         forecasts::retraining(now, self.workloads.len(), seed)
     }
@@ -318,7 +347,7 @@ impl Cluster {
     /// Every model, and how it does over all workloads.
     pub fn models(&self, now: Now) -> view::Models {
         let forecasts = self.workloads.values().map(|tracked| &tracked.forecasts);
-        models::models(now, forecasts, &self.settings.models, &self.settings.networks)
+        models::models(now, forecasts, &self.settings.models, &self.settings.weights.pooled)
     }
 
     /// As [`Cluster::view`], less the timeline and the decisions: what metrics need of every workload.

@@ -9,6 +9,7 @@ pub mod check;
 pub mod choices;
 pub mod cluster;
 pub mod counters;
+pub mod fitted;
 pub mod hpa;
 pub mod lead_time;
 pub mod merge;

@@ -1,4 +1,4 @@
-//! What a night's training costs, by stage: `cargo run --release -p prescale-models --example retraining [WORKLOADS]`.
+//! What a night's training costs: `cargo run --release -p prescale-models --example retraining [WORKLOADS] [gru|lstm|cnn|trees]`.
 //!
 //! Workloads of 15 days of minutes, each with its own day, noise and timer; the cost depends on their number and length only.
 
@@ -6,10 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use prescale_models::neural::retraining::{History, Retraining, RetrainingSettings, Step};
-use prescale_models::neural::shipped;
 use prescale_models::nn::Random;
-use prescale_models::{Grid, Target};
+use prescale_models::retraining::{History, Retraining, RetrainingSettings, Step};
+use prescale_models::{Grid, Target, WeightsKind};
 
 const BINS: usize = 15 * 1440;
 
@@ -26,12 +25,14 @@ fn history(workload: usize) -> History {
 
 fn main() {
     let workloads = std::env::args().nth(1).map_or(50, |it| it.parse().expect("a number of workloads"));
+    let kind = std::env::args().nth(2).unwrap_or_else(|| "gru".to_owned());
+    let kind = WeightsKind::of(&kind).expect("one of gru, lstm, cnn, trees");
     let maxima = [5, 15, 60].map(|steps| Target::MaxOver { steps });
     let targets = [5, 15, 60].map(|steps| Target::At { steps }).into_iter().chain(maxima).collect();
     let end = 1_000_000 + BINS as i64;
     let grid = Grid { step_seconds: 60 };
     let settings = RetrainingSettings { grid, targets, workloads, end, seed: 1 };
-    let mut retraining = Retraining::new(shipped(), settings);
+    let mut retraining = Retraining::new(kind.shipped(), settings);
     let (mut worked, mut longest, mut steps) = (Duration::ZERO, Duration::ZERO, 0_u64);
     loop {
         let began = Instant::now();
@@ -52,7 +53,8 @@ fn main() {
     let Some(challenge) = retraining.finish() else { return println!("too little history") };
     let seconds = worked.as_secs_f64();
     println!(
-        "{workloads} workloads: {seconds:.1} s of one core in {steps} steps, the longest {:.1} ms; {} updates",
+        "{}, {workloads} workloads: {seconds:.1} s of one core in {steps} steps, the longest {:.1} ms; {} updates",
+        kind.name(),
         longest.as_secs_f64() * 1000.0,
         challenge.updates
     );

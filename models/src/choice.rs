@@ -121,11 +121,6 @@ impl Choice {
         here.map(|&kind| (kind, prior(kind))).collect()
     }
 
-    /// The head by what reads the series in it, where the choice has one.
-    pub fn core(&self) -> Option<CoreKind> {
-        self.head
-    }
-
     /// The head of this grid, by what reads the series in it; `None` where the grid or the choice has none.
     pub fn head(&self, grid: Grid) -> Option<CoreKind> {
         self.head.filter(|_| grid.step_seconds >= COARSE_SECONDS)

@@ -8,12 +8,13 @@ use crate::experts;
 use crate::forecast::{Forecast, Forecaster, Grid, Level, Quantiles, Target};
 use crate::head::{Head, HeadState};
 use crate::holidays::Holidays;
-use crate::neural::{Network, Networks, shipped};
+use crate::neural::{Network, shipped};
 use crate::regime::{self, Regime};
 use crate::scale::LocalScale;
 use crate::score::{ExpertScore, Movement, Score};
 use crate::state::{self, Loader, Saver, State, Unreadable};
 use crate::track::{MAX_EXPERTS, Origin, Track};
+use crate::weights::{AllWeights, Weights, WeightsKind};
 use crate::window::{Outcome, Window};
 
 /// No target reaches further, so that what is kept until it is due stays small: an hour of 10 s bins.
@@ -171,22 +172,31 @@ impl Ensemble {
         Self::experts_of(grid, targets, &choice).headed(head)
     }
 
-    /// The same of other models; the head, where the choice has one on this grid, runs with the network of its kind.
-    pub fn chosen(grid: Grid, targets: &[Target], choice: &Choice, networks: &Networks) -> Self {
-        let head = choice.head(grid).map(|core| Arc::clone(networks.of(core)));
-        Self::experts_of(grid, targets, choice).headed(head)
+    /// The same of other models; the head, where the choice has one on this grid, and the trees run with these weights.
+    pub fn chosen(grid: Grid, targets: &[Target], choice: &Choice, weights: &AllWeights) -> Self {
+        let head = choice.head(grid).map(|core| Arc::clone(weights.network(core)));
+        let mut ensemble = Self::experts_of(grid, targets, choice).headed(head);
+        ensemble.set_weights(&weights.of(WeightsKind::Trees));
+        ensemble
     }
 
-    /// Gives the head another network, where there is a head of that kind. The head sleeps until its state has filled (half an
-    /// hour), and is then what it was, admitted or not.
+    /// Goes on with other weights, where a model of their kind is among its own. A head sleeps until its state has filled (half
+    /// an hour), and is then what it was, admitted or not; the trees have no state that was made with weights.
     ///
     /// # Panics
-    /// If the sizes differ: networks are our own code's.
-    pub fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        let core = network.settings().core;
-        if let Some(head) = self.head.as_mut().filter(|head| head.core() == core) {
+    /// If a network's sizes differ: networks are our own code's.
+    pub fn set_weights(&mut self, weights: &Weights) {
+        self.experts.iter_mut().for_each(|expert| expert.set_weights(weights));
+        if let Weights::Network(network) = weights
+            && let Some(head) = self.head.as_mut().filter(|head| head.core() == network.settings().core)
+        {
             head.change(Arc::clone(network));
         }
+    }
+
+    /// The weights that its experts run with.
+    pub fn fitted(&self) -> impl Iterator<Item = Weights> + '_ {
+        self.experts.iter().filter_map(|expert| expert.fitted())
     }
 
     /// The aggregator's experts alone.

@@ -2,6 +2,7 @@
 
 use crate::forecast::{Forecast, Grid, Target};
 use crate::state::State;
+use crate::weights::Weights;
 
 /// The largest value that a series carries: far above any request rate, and still exact in `f32` to one part in 10^7.
 ///
@@ -144,6 +145,15 @@ pub trait Expert: Send + State {
     /// Takes what the nodes expect, merged, before the bin that has just ended is observed. Who looks at the series alone
     /// does not care.
     fn hear(&mut self, _nodes: &Forecast) {}
+
+    /// Goes on with other weights, where they are of its kind; what it knows of the series stays. Who was not fitted on other
+    /// workloads does not care.
+    fn set_weights(&mut self, _weights: &Weights) {}
+
+    /// The weights that it runs with, where it has any that are fitted on many workloads or anew.
+    fn fitted(&self) -> Option<Weights> {
+        None
+    }
 
     /// Takes the next bin, already [`Bin::sane`]. Indices only grow; a jump is a gap of missing bins.
     fn observe(&mut self, bin: Bin);

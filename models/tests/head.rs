@@ -7,9 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use common::Rng;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, Networks, shipped};
+use prescale_models::neural::{CoreKind, Network, NetworkSettings, shipped, shipped_as};
 use prescale_models::nn::{Parameters, Random};
-use prescale_models::{Bin, Choice, Ensemble, Grid, LEVELS, Quantiles, Target, Unreadable};
+use prescale_models::{AllWeights, Bin, Choice, Ensemble, Grid, LEVELS, Quantiles, Target, Unreadable};
 
 const GRID: Grid = Grid { step_seconds: 60 };
 const TARGETS: [Target; 3] =
@@ -135,9 +135,9 @@ fn other_weights_let_the_head_sleep_for_half_an_hour_and_change_nothing_else() {
     assert!(before.admitted && before.awake);
     let saved = model.save();
     // The same weights again are no change.
-    model.set_network(&shipped());
+    model.set_weights(&shipped().into());
     assert!(model.head().unwrap().awake);
-    model.set_network(&other_weights());
+    model.set_weights(&other_weights().into());
     // What was saved before the change is taken by who starts with the new weights, and comes to the same.
     let mut restored = Ensemble::cluster_with(GRID, &TARGETS, other_weights()).restored(&saved).unwrap();
     for (n, bin) in bins[5000..].iter().enumerate() {
@@ -155,12 +155,11 @@ fn other_weights_let_the_head_sleep_for_half_an_hour_and_change_nothing_else() {
 fn each_kind_of_network_is_a_head_whose_state_no_other_reads() {
     let mut bursts = Bursts::new(1);
     let bins: Vec<Bin> = (0..1500).map(|i| Bin::new(i, bursts.next())).collect();
-    let networks = Networks::shipped();
     let fresh = |core: CoreKind| {
         let experts =
             Choice::default().names().filter(|name| CoreKind::of(name).is_none()).collect::<Vec<_>>();
         let choice = Choice::of(experts.into_iter().chain([core.name()])).unwrap();
-        Ensemble::chosen(GRID, &TARGETS, &choice, &networks)
+        Ensemble::chosen(GRID, &TARGETS, &choice, &AllWeights::shipped())
     };
     let saved = CoreKind::ALL.map(|core| {
         let mut model = fresh(core);
@@ -168,7 +167,7 @@ fn each_kind_of_network_is_a_head_whose_state_no_other_reads() {
         assert_eq!(model.head().map(|head| (head.core, head.awake)), Some((core, true)));
         // A network of another kind is not this head's.
         for other in CoreKind::ALL.into_iter().filter(|other| *other != core) {
-            model.set_network(networks.of(other));
+            model.set_weights(&shipped_as(other).into());
         }
         assert!(model.head().unwrap().awake);
         // The LSTM carries its cells too, the CNN all that its taps still see.

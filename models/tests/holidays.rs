@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use prescale_models::neural::Networks;
-use prescale_models::{Bin, Choice, Ensemble, Forecast, Grid, Holidays, ModelKind, Target};
+use prescale_models::{AllWeights, Bin, Choice, Ensemble, Forecast, Grid, Holidays, ModelKind, Target};
 
 const GRID: Grid = Grid { step_seconds: 600 };
 const DAY: i64 = 144;
@@ -76,7 +75,7 @@ fn a_choice_hands_them_to_its_models() {
     let noon = |dates: &[&str]| {
         let models = Choice::of(["tuned_smoothing", "prophet"]).unwrap().with_holidays(sales(dates));
         assert!(models.reads_holidays());
-        noons(&after_history(Ensemble::chosen(GRID, &TARGETS, &models, &Networks::shipped())))[0]
+        noons(&after_history(Ensemble::chosen(GRID, &TARGETS, &models, &AllWeights::shipped())))[0]
     };
     let (known, unknown) = (noon(&[&SEEN[..], &[NEXT]].concat()), noon(&SEEN));
     assert!(known > unknown + 10.0, "{known} with the date, {unknown} without");

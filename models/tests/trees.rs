@@ -5,9 +5,9 @@
 
 use prescale_models::neural::training::hash;
 use prescale_models::trees::{
-    Booster, Collector, Examples, FEATURES, Growth, Objective, Settings, fingerprint,
+    Booster, Collector, Examples, FEATURES, Growth, Objective, PooledTrees, Settings, fingerprint,
 };
-use prescale_models::{Bin, Grid, Target};
+use prescale_models::{AllWeights, Bin, Choice, Ensemble, Grid, Target, WeightsKind};
 
 /// As `data` in the script: rows of three, labels.
 fn data(n: usize) -> (Vec<f32>, Vec<f64>) {
@@ -81,6 +81,7 @@ fn the_shipped_booster_was_fitted_by_this_code() {
     assert_eq!(sidecar["weights"], format!("{:016x}", hash(bytes)), "the JSON file's");
     // Where this fails, regressors or fit have changed since: `cargo xtask train --core trees`, and new figures in the card.
     assert_eq!(sidecar["code"], format!("{:016x}", fingerprint()));
+    assert_eq!(sidecar["code"], WeightsKind::Trees.code());
     // They saw what the networks saw: the test that holds these to the training parts holds for both.
     let gru: serde_json::Value = serde_json::from_str(include_str!("../weights/gru.json")).unwrap();
     let until = |it: &serde_json::Value| {
@@ -101,4 +102,31 @@ fn an_example_is_every_so_many_th_origin_with_the_outcome_that_followed() {
     assert_eq!(examples.labels.len(), examples.rows.len() / FEATURES);
     // Two targets of every second origin, but for the first hour and what is not due at the end.
     assert!((1100..=2 * 576).contains(&examples.labels.len()), "{}", examples.labels.len());
+}
+
+#[test]
+fn other_weights_correct_from_the_next_bin_on_and_what_was_learned_of_the_series_stays() {
+    let grid = Grid { step_seconds: 60 };
+    let targets = [Target::At { steps: 5 }, Target::MaxOver { steps: 15 }];
+    let bin = |i: i64| Bin::new(i, 50.0 + (i * 7919 % 101) as f64);
+    let (mut examples, mut collector) = (Examples::default(), Collector::new(grid, &targets[..1], 1));
+    (0..600).for_each(|i| collector.observe(Bin::new(i, 90.0 + (i % 17) as f64), &mut examples));
+    let other = PooledTrees::fit(&examples);
+    let choice = Choice::of(["tuned_smoothing", "trees"]).unwrap();
+    let with = |weights: &AllWeights| Ensemble::chosen(grid, &targets, &choice, weights);
+    let (mut model, mut unchanged) = (with(&AllWeights::shipped()), with(&AllWeights::shipped()));
+    for i in 0..600 {
+        model.observe(bin(i));
+        unchanged.observe(bin(i));
+    }
+    let mut weights = AllWeights::shipped();
+    weights.set(other.clone().into());
+    // What was saved before the change is taken by who starts with the new weights, and comes to the same.
+    let mut restored = with(&weights).restored(&model.save()).unwrap();
+    model.set_weights(&other.into());
+    for i in 600..660 {
+        [&mut model, &mut unchanged, &mut restored].into_iter().for_each(|it| it.observe(bin(i)));
+        assert_eq!(model.forecast(), restored.forecast(), "bin {i}");
+        assert_ne!(model.forecast(), unchanged.forecast(), "bin {i}");
+    }
 }

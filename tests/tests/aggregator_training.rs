@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use prescale_shell::clock::Clock;
 use prescale_shell::http::{JSON, Method, PROTOBUF, StatusCode};
 use prescale_tests::aggregator::{Aggregator, FakeTarget, until, workload};
+use prescale_tests::binaries::binary;
 use prescale_tests::scratch::Scratch;
 use serde_json::Value;
 
@@ -21,13 +22,53 @@ async fn post(aggregator: &Aggregator, path: &str) -> (StatusCode, Value) {
 
 /// Three days of two workloads whose timer strikes every 23 minutes, which nothing that ships knows, up to now.
 fn history(names: [&str; 2]) -> String {
+    csv(names, |n, minute| {
+        let spike = if (minute + 5 * n as i64) % 23 == 0 { 40 } else { 0 };
+        10 + (minute * 7919 % 13) + spike
+    })
+}
+
+/// The same of two whose spikes come five minutes after a low minute, at no regular time.
+fn announced(names: [&str; 2]) -> String {
+    csv(names, |n, minute| {
+        let low = |minute| drawn(n, minute, 10) == 0;
+        if low(minute - 5) {
+            300
+        } else if low(minute) {
+            100
+        } else {
+            200 + drawn(n, minute, 13)
+        }
+    })
+}
+
+/// The same again, but what announces a spike is another for each: five minutes after a low minute, and nine. Trees of both can't
+/// tell whose low minute it was.
+fn contradicting(names: [&str; 2]) -> String {
+    csv(names, |n, minute| {
+        let low = |minute| drawn(n, minute, 10) == 0;
+        if low(minute - [5, 9][n]) {
+            300
+        } else if low(minute) {
+            100
+        } else {
+            200 + drawn(n, minute, 13)
+        }
+    })
+}
+
+/// The same number for the same workload and minute, at no regular time.
+fn drawn(n: usize, minute: i64, below: i64) -> i64 {
+    let mixed = (minute + 7_777 * n as i64).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64);
+    ((mixed as u64) >> 33) as i64 % below
+}
+
+fn csv(names: [&str; 2], rate: impl Fn(usize, i64) -> i64) -> String {
     let now = Clock::real().now().wall.0 / 60_000;
     let mut csv = String::from("namespace,workload,unix_seconds,requests_per_second\n");
     for (n, name) in names.into_iter().enumerate() {
         for minute in now - 3 * 1440..now {
-            let spike = if (minute + 5 * n as i64) % 23 == 0 { 40 } else { 0 };
-            let rate = 10 + (minute * 7919 % 13) + spike;
-            writeln!(csv, "shop,{name},{},{rate}", minute * 60).unwrap();
+            writeln!(csv, "shop,{name},{},{}", minute * 60, rate(n, minute)).unwrap();
         }
     }
     csv
@@ -84,7 +125,7 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     );
     assert!(value("training_seconds_total", &[]) > 0.0);
     let log = aggregator.log();
-    assert!(log.contains("the gru network is now version 1"), "{log}");
+    assert!(log.contains("the weights of gru are now version 1"), "{log}");
 
     // The version outlives the process, and the way back does too.
     aggregator.kill();
@@ -100,6 +141,103 @@ async fn better_weights_run_are_kept_and_can_be_gone_back_from() {
     aggregator.kill();
     let aggregator = Aggregator::start(target.address, &without_history);
     assert_eq!(aggregator.json(STATE).await.unwrap()["models"][0]["version"], 0);
+}
+
+#[tokio::test]
+async fn trees_are_fitted_anew_and_run_are_kept_and_can_be_gone_back_from_as_networks_are() {
+    let scratch = Scratch::new();
+    let target = FakeTarget::start(vec![workload("shop", "web", 1), workload("shop", "cart", 1)]).await;
+    let (history, state) = (scratch.file("history.csv", announced(["web", "cart"])), scratch.name("state"));
+    let flags = ["--state-dir", &state, "--models", "tuned_smoothing,trees", "--train-cpu-share", "1"];
+    let with_history = [&flags[..], &["--history", &history]].concat();
+    let mut aggregator = Aggregator::start(target.address, &with_history);
+    // The version, and the checksum of what forecasts.
+    let trees = async |aggregator: &Aggregator| {
+        let models = aggregator.json("/api/v1/models").await.unwrap();
+        let trees = models["models"].as_array().unwrap().iter().find(|it| it["name"] == "trees").cloned();
+        (models["training"]["models"][0]["version"].clone(), trees.unwrap()["weights"].clone())
+    };
+    leads(&aggregator).await;
+    let (version, shipped) = trees(&aggregator).await;
+    assert_eq!(version, 0);
+    assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
+    let ended = until("the training's end", async || {
+        let state = aggregator.json(STATE).await?;
+        if state["models"][0]["last"].is_null() { Err(state.to_string()) } else { Ok(state) }
+    })
+    .await;
+    let model = &ended["models"][0];
+    assert_eq!(
+        (&model["model"], &model["last"]["outcome"]),
+        (&"trees".into(), &"admitted".into()),
+        "{ended}"
+    );
+    let (version, fitted) = trees(&aggregator).await;
+    assert_eq!(version, 1);
+    assert_ne!(fitted, shipped, "other trees forecast");
+    let page = aggregator.metrics().await.unwrap();
+    assert_eq!(page.value("prescale_aggregator_weights_version", &[("model", "trees")]), 1.0);
+    let log = aggregator.log();
+    assert!(log.contains("the weights of trees are now version 1"), "{log}");
+
+    aggregator.kill();
+    let aggregator = Aggregator::start(target.address, &flags);
+    let shown = leads(&aggregator).await;
+    assert_eq!(
+        (&shown["versions"][0]["model"], &shown["versions"][0]["parent"]),
+        (&"trees".into(), &0.into())
+    );
+    assert_eq!(trees(&aggregator).await, (1.into(), fitted), "also after a restart");
+    let (status, back) = post(&aggregator, &format!("{ROLLBACK}?model=trees")).await;
+    assert_eq!((status, &back["version"], &back["was"]), (StatusCode::OK, &0.into(), &1.into()), "{back}");
+    assert_eq!(trees(&aggregator).await, (0.into(), shipped));
+}
+
+#[tokio::test]
+async fn the_dearest_workloads_run_trees_of_their_own_where_those_are_better() {
+    let scratch = Scratch::new();
+    // The second has more pods, and a third has not been seen for long enough to learn from.
+    let workloads = [("web", 1), ("cart", 3), ("new", 9)].map(|(name, pods)| workload("shop", name, pods));
+    let target = FakeTarget::start(workloads.into()).await;
+    let (history, state) =
+        (scratch.file("history.csv", contradicting(["web", "cart"])), scratch.name("state"));
+    let flags = ["--state-dir", &state, "--models", "tuned_smoothing,trees", "--own-trees", "2"];
+    let with_history = [&flags[..], &["--history", &history, "--train-cpu-share", "1"]].concat();
+    let mut aggregator = Aggregator::start(target.address, &with_history);
+    leads(&aggregator).await;
+    assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
+    let trained = until("the training's end", async || {
+        let state = aggregator.json(STATE).await?;
+        let done = !state["models"][0]["last"].is_null() && state["running"].is_null();
+        if done { Ok(state) } else { Err(state.to_string()) }
+    })
+    .await;
+    let own = |state: &Value| -> Vec<Value> {
+        let versions = state["versions"].as_array().unwrap().iter();
+        versions.filter(|it| !it["workload"].is_null()).map(|it| it["workload"]["name"].clone()).collect()
+    };
+    assert_eq!(own(&trained), ["cart"], "{trained}");
+    let log = aggregator.log();
+    assert!(log.contains("shop/cart has trees of its own"), "{log}");
+    assert!(log.contains("1 of 2 workloads have trees of their own now"), "{log}");
+    let value = async |aggregator: &Aggregator| {
+        aggregator.metrics().await.unwrap().value("prescale_aggregator_own_trees", &[])
+    };
+    assert_eq!(value(&aggregator).await, 1.0);
+
+    aggregator.kill();
+    let mut aggregator = Aggregator::start(target.address, &flags);
+    assert_eq!((own(&leads(&aggregator).await), value(&aggregator).await), (vec!["cart".into()], 1.0));
+    // Who no longer asks for them no longer runs them.
+    aggregator.kill();
+    let aggregator = Aggregator::start(target.address, &flags[..4]);
+    assert_eq!((own(&leads(&aggregator).await), value(&aggregator).await), (vec![], 0.0));
+    let refused = std::process::Command::new(binary("prescale-aggregator"))
+        .args(["--target", "local=127.0.0.1:1", "--own-trees", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("--own-trees"), "{said}");
 }
 
 #[tokio::test]
@@ -151,7 +289,7 @@ async fn another_replica_goes_on_with_the_leaders_weights_and_with_heads_that_ar
     assert_eq!(gru(&other).await.unwrap()["weights"], before);
     let page = other.metrics().await.unwrap();
     assert_eq!(page.value("prescale_aggregator_weights_version", &[("model", "gru")]), 1.0);
-    assert!(other.log().contains("the gru network is now version 1 of the leader"), "{}", other.log());
+    assert!(other.log().contains("the weights of gru are now version 1 of the leader"), "{}", other.log());
     // They are its own from now on.
     other.kill();
     let again = Aggregator::start(target.address, &["--state-dir", &own]);
@@ -159,9 +297,9 @@ async fn another_replica_goes_on_with_the_leaders_weights_and_with_heads_that_ar
 }
 
 #[tokio::test]
-async fn without_history_nothing_changes_whichever_networks_run_and_foreign_pages_can_not_ask() {
+async fn without_history_nothing_changes_whichever_models_run_and_foreign_pages_can_not_ask() {
     let target = FakeTarget::start(vec![workload("shop", "web", 1)]).await;
-    let rule = "*/b*=tuned_smoothing,cnn";
+    let rule = "*/b*=tuned_smoothing,cnn,trees";
     let aggregator = Aggregator::start(target.address, &["--train-at", "03:00", "--models-for", rule]);
     let state = until("it leads", async || {
         let state = aggregator.json(STATE).await?;
@@ -179,7 +317,7 @@ async fn without_history_nothing_changes_whichever_networks_run_and_foreign_page
         assert_eq!(aggregator.client.get(path).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
     }
     assert_eq!(post(&aggregator, TRAIN).await.0, StatusCode::ACCEPTED);
-    // Each network that is a head by some choice is trained, the others are not.
+    // What some choice runs with is trained, the others are not.
     let ended = until("the trainings' end", async || {
         let state = aggregator.json(STATE).await?;
         let models = state["models"].as_array().cloned().unwrap_or_default();
@@ -190,14 +328,14 @@ async fn without_history_nothing_changes_whichever_networks_run_and_foreign_page
         }
     })
     .await;
-    let models: Vec<_> = ended.iter().map(|it| (it["model"].as_str(), &it["version"])).collect();
-    assert_eq!(models, [(Some("gru"), &0.into()), (Some("cnn"), &0.into())]);
+    let models: Vec<_> = ended.iter().map(|it| (it["model"].as_str(), it["version"].as_i64())).collect();
+    assert_eq!(models, ["gru", "cnn", "trees"].map(|name| (Some(name), Some(0))));
     let page = aggregator.metrics().await.unwrap();
     let trainings = page.value("prescale_aggregator_trainings_total", &[("outcome", "too_little")]);
-    assert_eq!(trainings, 2.0);
+    assert_eq!(trainings, 3.0);
     for (query, status, sentence) in [
-        ("", StatusCode::BAD_REQUEST, "which of gru, cnn?"),
-        ("?model=lstm", StatusCode::BAD_REQUEST, "\"lstm\" is no workload's head; one of gru, cnn"),
+        ("", StatusCode::BAD_REQUEST, "which of gru, cnn, trees?"),
+        ("?model=lstm", StatusCode::BAD_REQUEST, "\"lstm\" is not trained here; one of gru, cnn, trees"),
         ("?model=cnn", StatusCode::CONFLICT, "the weights that ship run already"),
     ] {
         let (got, said) = post(&aggregator, &format!("{ROLLBACK}{query}")).await;

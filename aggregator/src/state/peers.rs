@@ -21,10 +21,10 @@ use crate::training::versions::{Set, Swapped};
 /// The path.
 pub const SNAPSHOT: &str = "/v1/snapshot";
 /// To be raised when [`Page`] changes: a replica of another form is not followed.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 /// A page ends with the entry that reaches this.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// Largest page that is taken: one more entry than [`PAGE_BYTES`], of half a megabyte at most, and weights of less than one.
+/// Largest page that is taken: one more entry than [`PAGE_BYTES`], of half a megabyte at most, and weights of some 1.5.
 const MOST_PAGE_BYTES: usize = 16 * 1024 * 1024;
 /// How often a standby asks, real time: what it holds is then two seconds older than what the leader has saved.
 const EVERY: Duration = Duration::from_secs(2);
@@ -175,7 +175,7 @@ impl Peer {
         Ok(taken)
     }
 
-    /// Keeps the leader's weights; whether another network of any kind runs then. Those that are refused are asked for again only when
+    /// Keeps the leader's weights; whether others of any kind run then. Those that are refused are asked for again only when
     /// the leader has others: the state is followed all the same.
     async fn keep_weights(&mut self, set: Set, state: &Arc<State>) -> bool {
         let (into, revision) = (Arc::clone(state), set.revision);
@@ -183,14 +183,19 @@ impl Peer {
         let peer = self.client.authority();
         self.refused = None;
         match taken.await {
-            Ok(Ok(swapped)) => {
-                for Swapped { core, was, now } in &swapped {
+            Ok(Ok((swapped, own))) => {
+                for Swapped { kind, was, now } in &swapped {
                     tracing::info!(
-                        "the {} network is now version {now} of the leader {peer}, after version {was}",
-                        core.name()
+                        "the weights of {} are now version {now} of the leader {peer}, after version {was}",
+                        kind.name()
                     );
                 }
-                !swapped.is_empty()
+                if own {
+                    tracing::info!(
+                        "the workloads with trees of their own are now those of the leader {peer}"
+                    );
+                }
+                own || !swapped.is_empty()
             }
             Ok(Err(error)) => {
                 tracing::error!(
@@ -281,6 +286,7 @@ pub async fn follow(mut peers: Vec<Peer>, state: Arc<State>, metrics: Arc<Metric
 #[cfg(test)]
 mod tests {
     use prescale_core::world::WorkloadId;
+    use prescale_models::WeightsKind;
     use prescale_models::neural::{CoreKind, shipped_as};
     use prescale_models::nn::Parameters as _;
 
@@ -308,7 +314,7 @@ mod tests {
         let json = serde_json::json!({ "number": 0, "model": "", "parent": 0, "weights": "", "code": "", "trained_until_unix_ms": 0,
             "made_unix_ms": 0, "workloads": 1, "records": 200, "gain": [0.2, 0.1, 0.3] });
         let version: Version = serde_json::from_value(json).unwrap();
-        state.weights().add(Arc::new(network), version).unwrap();
+        state.weights().add(Arc::new(network).into(), version).unwrap();
     }
 
     fn follower() -> (Peer, Arc<State>, Metrics) {
@@ -327,8 +333,8 @@ mod tests {
         let (mut peer, state, metrics) = follower();
         let first = page(&leader, 0, 0, Some(state.weights().revision())).unwrap();
         peer.keep(sent(&first), &state, &metrics, None).await.unwrap();
-        assert_eq!(state.weights().networks(), leader.weights().networks());
-        assert_eq!(CoreKind::ALL.map(|core| state.weights().active(core).0), [1, 0, 2]);
+        assert_eq!(state.weights().running(), leader.weights().running());
+        assert_eq!(WeightsKind::ALL.map(|kind| state.weights().active(kind).0), [1, 0, 2, 0]);
         assert_eq!(state.store.workloads().len(), 1);
         let known = state.weights().revision();
         assert_eq!(page(&leader, 0, 0, Some(known)).unwrap().weights, None, "only what is news");
@@ -349,7 +355,7 @@ mod tests {
         let own = state.weights().revision();
         let mut first = page(&leader, 0, 0, Some(own)).unwrap();
         let text = serde_json::to_string(first.weights.as_ref().unwrap()).unwrap();
-        let foreign = text.replacen("\"active\":[1,0,2]", "\"active\":[4,0,2]", 1);
+        let foreign = text.replacen("\"active\":[1,0,2,0]", "\"active\":[4,0,2,0]", 1);
         assert_ne!(foreign, text);
         first.weights = Some(serde_json::from_str(&foreign).unwrap());
         peer.keep(sent(&first), &state, &metrics, None).await.unwrap();
@@ -359,7 +365,7 @@ mod tests {
         let news = page(&leader, 0, 0, peer.refused).unwrap();
         peer.keep(sent(&news), &state, &metrics, None).await.unwrap();
         assert_eq!(
-            (state.weights().active(CoreKind::Gru).0, peer.refused),
+            (state.weights().active(WeightsKind::Network(CoreKind::Gru)).0, peer.refused),
             (3, None),
             "the leader's next ones are"
         );
@@ -378,8 +384,8 @@ mod tests {
         for (bytes, says) in [
             (&b"ab"[..], "too short"),
             (&[9, 0, 0, 0, 1], "form 9"),
-            (&[3, 0, 0, 0, 0xff, 0xff, 0xff], "no sense"),
-            (&[3, 0, 0, 0, 1, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], "no sense"),
+            (&[4, 0, 0, 0, 0xff, 0xff, 0xff], "no sense"),
+            (&[4, 0, 0, 0, 1, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], "no sense"),
         ] {
             assert!(decode(bytes).unwrap_err().to_string().contains(says), "{bytes:?}");
         }

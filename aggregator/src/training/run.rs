@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use prescale_core::world::WorkloadId;
-use prescale_models::neural::Network;
-use prescale_models::neural::retraining::{Challenge, History, Retraining, RetrainingSettings, Step};
+use prescale_models::Weights;
+use prescale_models::retraining::{Challenge, History, Retraining, RetrainingSettings, Step};
 use prescale_shell::signals::Shutdown;
 use tokio::runtime::Handle;
 
@@ -23,7 +23,7 @@ const ATTEMPTS: u32 = 5;
 
 /// What a training is given.
 pub(super) struct Work {
-    pub(super) champion: Arc<Network<f32>>,
+    pub(super) champion: Weights,
     pub(super) settings: RetrainingSettings,
     /// The workloads by number.
     pub(super) workloads: Vec<WorkloadId>,
@@ -48,7 +48,7 @@ impl Work {
     pub(super) fn run(self, runtime: &Handle) -> Ended {
         // Of this thread alone, as Linux counts; refused, the share still holds.
         let _ = rustix::process::nice(19);
-        let mut retraining = Retraining::new(Arc::clone(&self.champion), self.settings.clone());
+        let mut retraining = Retraining::new(self.champion.clone(), self.settings.clone());
         let mut began = Instant::now();
         loop {
             match retraining.step() {

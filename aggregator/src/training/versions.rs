@@ -1,13 +1,17 @@
-//! The weights of the heads' networks by version: 0 is what ships, the others are trained here, or at the replica that leads,
-//! and kept in the state directory.
+//! The weights of heads and trees by version: 0 is what ships, the others are trained here, or at the replica that leads, and
+//! kept in the state directory. Trees of a workload's own are kept beside them, each a version that runs for that one alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use prescale_core::fitted::Fitted;
+use prescale_core::world::WorkloadId;
 use prescale_models::neural::training::hash;
-use prescale_models::neural::{CoreKind, Network, NetworkSettings, Networks, code, shipped_as};
+use prescale_models::trees::Booster;
+use prescale_models::{Weights, WeightsKind};
 use serde::{Deserialize, Serialize};
 
 /// The directory in the state directory.
@@ -17,8 +21,10 @@ const NEXT: &str = "weights.next";
 const LAST: &str = "weights.last";
 /// The file in it that says which versions run: a line for each kind, as in `gru 3`.
 const ACTIVE: &str = "active";
-/// Versions of a kind that are kept beside what ships, some 40 to 60 KB each: a working week of nights.
+/// Versions of a kind that are kept beside what ships, some 40 to 70 KB each: a working week of nights.
 const KEPT: usize = 5;
+/// Workloads with trees of their own at most, some 65 KB each: with the other versions they fit a page for the other replicas.
+pub const MOST_OWN: usize = 50;
 /// Files that are larger are none of ours.
 const MOST_BYTES: u64 = 1024 * 1024;
 
@@ -27,13 +33,16 @@ const MOST_BYTES: u64 = 1024 * 1024;
 pub struct Version {
     /// 1 and up, over all kinds.
     pub number: u32,
-    /// The kind by its name: `gru`, `lstm` or `cnn`.
+    /// The kind by its name: `gru`, `lstm`, `cnn` or `trees`.
     pub model: String,
-    /// The version that it was trained from, and goes back to.
+    /// Whose own they are: they run for this workload alone, in the place of `parent`, while they are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadId>,
+    /// The version that ran before, which a network was trained from, and which it goes back to.
     pub parent: u32,
     /// FNV-1a of the weights file.
     pub weights: String,
-    /// Fingerprint of the features and the training that the weights belong to.
+    /// Fingerprint of the features and the fit that the weights belong to.
     pub code: String,
     /// It has seen nothing that was measured later.
     pub trained_until_unix_ms: i64,
@@ -52,8 +61,8 @@ pub struct Version {
 pub struct Set {
     /// [`Versions::revision`] of the giver.
     pub revision: u64,
-    /// By [`CoreKind`].
-    active: [u32; 3],
+    /// By [`WeightsKind::index`].
+    active: [u32; 4],
     files: Vec<Files>,
 }
 
@@ -65,12 +74,12 @@ struct Files {
     weights: Vec<u8>,
 }
 
-/// A kind that runs another network since the leader's versions were taken, and the numbers of the two.
+/// A kind that runs other weights since the leader's versions were taken, and the numbers of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Swapped {
     /// The kind.
-    pub core: CoreKind,
-    /// Of the one that ran here.
+    pub kind: WeightsKind,
+    /// Of those that ran here.
     pub was: u32,
     /// Of the leader's.
     pub now: u32,
@@ -82,9 +91,9 @@ pub struct Versions {
     /// The state directory.
     state: Option<PathBuf>,
     /// Oldest first.
-    kept: Vec<(Version, Arc<Network<f32>>)>,
-    /// By [`CoreKind`].
-    active: [u32; 3],
+    kept: Vec<(Version, Weights)>,
+    /// By [`WeightsKind::index`].
+    active: [u32; 4],
 }
 
 impl Versions {
@@ -95,7 +104,7 @@ impl Versions {
     /// When the directory can't be made or listed.
     pub fn open(state: Option<&Path>) -> anyhow::Result<Self> {
         let Some(state) = state else {
-            return Ok(Self { state: None, kept: Vec::new(), active: [0; 3] });
+            return Ok(Self { state: None, kept: Vec::new(), active: [0; 4] });
         };
         let directory = state.join(DIRECTORY);
         if !directory.exists() && state.join(NEXT).exists() {
@@ -120,14 +129,14 @@ impl Versions {
         }
         kept.sort_by_key(|(version, _)| version.number);
         let text = fs::read_to_string(directory.join(ACTIVE)).unwrap_or_default();
-        let mut it = Self { state: Some(state.to_owned()), kept, active: [0; 3] };
+        let mut it = Self { state: Some(state.to_owned()), kept, active: [0; 4] };
         for (model, number) in text.lines().filter_map(|line| line.split_once(' ')) {
-            let core = CoreKind::of(model);
-            match core
+            let kind = WeightsKind::of(model);
+            match kind
                 .zip(number.parse().ok())
-                .filter(|(core, number)| *number == 0 || has(&it.kept, *core, *number))
+                .filter(|(kind, number)| *number == 0 || has(&it.kept, *kind, *number))
             {
-                Some((core, number)) => it.active[core as usize] = number,
+                Some((kind, number)) => it.active[kind.index()] = number,
                 None => {
                     tracing::error!("the {model} weights that ran last can't be used, so those that ship do");
                 }
@@ -136,19 +145,25 @@ impl Versions {
         Ok(it)
     }
 
-    /// The version of a kind that runs, and its network.
-    pub fn active(&self, core: CoreKind) -> (u32, Arc<Network<f32>>) {
-        match self.find(self.active[core as usize]) {
-            Some((version, network)) => (version.number, Arc::clone(network)),
-            None => (0, shipped_as(core)),
+    /// The version of a kind that runs, and its weights.
+    pub fn active(&self, kind: WeightsKind) -> (u32, Weights) {
+        match self.find(self.active[kind.index()]) {
+            Some((version, weights)) => (version.number, weights.clone()),
+            None => (0, kind.shipped()),
         }
     }
 
-    /// The networks that run, one of each kind.
-    pub fn networks(&self) -> Networks {
-        let mut networks = Networks::shipped();
-        CoreKind::ALL.into_iter().for_each(|core| networks.set(self.active(core).1));
-        networks
+    /// The weights that run.
+    pub fn running(&self) -> Fitted {
+        let mut all = Fitted::shipped();
+        WeightsKind::ALL.into_iter().for_each(|kind| all.pooled.set(self.active(kind).1));
+        all.own = self.own().filter_map(|(id, weights)| Some((id.clone(), booster(weights)?))).collect();
+        all
+    }
+
+    /// Workloads with trees of their own, and those.
+    fn own(&self) -> impl Iterator<Item = (&WorkloadId, &Weights)> {
+        self.kept.iter().filter_map(|(version, weights)| Some((version.workload.as_ref()?, weights)))
     }
 
     /// Those that were trained here, oldest first.
@@ -158,7 +173,7 @@ impl Versions {
 
     /// The number of the next one.
     pub fn next_number(&self) -> u32 {
-        self.kept.last().map_or(1, |(version, _)| version.number + 1)
+        next(&self.kept)
     }
 
     /// Keeps a new version and makes it the active one of its kind. `number`, `model`, `parent`, `weights` and `code` are
@@ -166,23 +181,19 @@ impl Versions {
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn add(&mut self, network: Arc<Network<f32>>, version: Version) -> anyhow::Result<u32> {
-        let number = self.next_number();
-        let weights = format!("{:016x}", hash(&network.save()));
-        let core = network.settings().core;
-        let parent = self.active[core as usize];
-        let (model, code) = (core.name().into(), code(core).into());
-        let version = Version { number, model, parent, weights, code, ..version };
-        let active = self.with(core, number);
+    pub fn add(&mut self, weights: Weights, version: Version) -> anyhow::Result<u32> {
+        let (number, kind) = (self.next_number(), weights.kind());
+        let version = self.filled_in(number, &weights, version);
+        let active = self.with(kind, number);
         let directory = self.directory();
         if let Some(directory) = &directory {
-            Files::of(&version, &network).write(directory, number)?;
+            Files::of(&version, &weights).write(directory, number)?;
             write(&directory.join(ACTIVE), lines(active).as_bytes())?;
         }
-        self.kept.push((version, network));
+        self.kept.push((version, weights));
         self.active = active;
-        while self.kept().filter(|it| it.model == core.name()).count() > KEPT {
-            let oldest = self.kept().position(|it| it.model == core.name()).expect("there are some");
+        while self.kept().filter(|it| it.is_pooled(kind)).count() > KEPT {
+            let oldest = self.kept().position(|it| it.is_pooled(kind)).expect("there are some");
             let (gone, _) = self.kept.remove(oldest);
             for end in ["json", "safetensors"] {
                 if let Some(directory) = &directory
@@ -195,54 +206,95 @@ impl Versions {
         Ok(number)
     }
 
-    /// Goes back to the version that the active one of this kind was trained from, or to what ships where that is no longer kept;
-    /// returns its number, `None` where what ships runs already.
+    /// Keeps trees of workloads' own, each of which its version names, in the place of all that there were. The same is filled in.
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn roll_back(&mut self, core: CoreKind) -> anyhow::Result<Option<u32>> {
-        let Some((version, _)) = self.find(self.active[core as usize]) else { return Ok(None) };
-        let to = if self.find(version.parent).is_some() { version.parent } else { 0 };
-        let active = self.with(core, to);
-        if let Some(directory) = self.directory() {
-            write(&directory.join(ACTIVE), lines(active).as_bytes())?;
+    pub fn set_own(&mut self, own: Vec<(Version, Arc<Booster>)>) -> anyhow::Result<()> {
+        let mut kept = self.without_own();
+        if own.is_empty() && kept.len() == self.kept.len() {
+            return Ok(());
         }
-        self.active = active;
+        for (version, booster) in own {
+            let (number, weights) = (next(&kept), Weights::from(booster));
+            kept.push((self.filled_in(number, &weights, version), weights));
+        }
+        self.replace(kept, self.active)
+    }
+
+    /// Goes back to the version that the active one of this kind was trained from, or to what ships where that is no longer kept,
+    /// and from all trees of workloads' own, which were better than what ran then; returns its number, `None` where what ships
+    /// runs already.
+    ///
+    /// # Errors
+    /// What the file system said; nothing has changed then.
+    pub fn roll_back(&mut self, kind: WeightsKind) -> anyhow::Result<Option<u32>> {
+        let kept = if kind == WeightsKind::Trees { self.without_own() } else { self.kept.clone() };
+        let active = self.find(self.active[kind.index()]);
+        if active.is_none() && kept.len() == self.kept.len() {
+            return Ok(None);
+        }
+        let parent = active.map(|(version, _)| version.parent);
+        let to = parent.filter(|parent| self.find(*parent).is_some()).unwrap_or(0);
+        self.replace(kept, self.with(kind, to))?;
         Ok(Some(to))
+    }
+
+    /// Has other versions in the place of these, once they are written.
+    fn replace(&mut self, kept: Vec<(Version, Weights)>, active: [u32; 4]) -> anyhow::Result<()> {
+        let it = Self { state: self.state.clone(), kept, active };
+        if let Some(state) = &it.state {
+            it.set().write(state)?;
+        }
+        *self = it;
+        Ok(())
+    }
+
+    fn without_own(&self) -> Vec<(Version, Weights)> {
+        self.kept.iter().filter(|(version, _)| version.workload.is_none()).cloned().collect()
+    }
+
+    /// What a version says of its weights.
+    fn filled_in(&self, number: u32, weights: &Weights, version: Version) -> Version {
+        let kind = weights.kind();
+        let (model, code) = (kind.name().into(), kind.code().into());
+        let hash = format!("{:016x}", hash(&weights.save()));
+        Version { number, model, parent: self.active[kind.index()], weights: hash, code, ..version }
     }
 
     /// Tells these versions, and which of them run, from others.
     pub fn revision(&self) -> u64 {
         let mut text = lines(self.active);
-        for Version { number, model, parent, weights, code, .. } in self.kept() {
-            text += &format!("{number} {model} {parent} {weights} {code}\n");
+        for Version { number, model, workload, parent, weights, code, .. } in self.kept() {
+            text += &format!("{number} {model} {workload:?} {parent} {weights} {code}\n");
         }
         hash(text.as_bytes())
     }
 
     /// All of them, for another replica.
     pub fn set(&self) -> Set {
-        let files = self.kept.iter().map(|(version, network)| Files::of(version, network));
+        let files = self.kept.iter().map(|(version, weights)| Files::of(version, weights));
         Set { revision: self.revision(), active: self.active, files: files.collect() }
     }
 
     /// Takes another replica's instead, of every kind: all of them, or none where one is broken or of another build. Which
-    /// kinds run another network then.
+    /// kinds run others then, and whether other trees run that are workloads' own.
     ///
     /// # Errors
     /// Why they are refused, or what the file system said; nothing has changed then.
-    pub fn take(&mut self, set: &Set) -> anyhow::Result<Vec<Swapped>> {
+    pub fn take(&mut self, set: &Set) -> anyhow::Result<(Vec<Swapped>, bool)> {
         let kept = set.check()?;
         if let Some(state) = &self.state {
             set.write(state).context("the leader's weights can't be kept")?;
         }
-        let ran = CoreKind::ALL.map(|core| self.active(core));
+        let ran = WeightsKind::ALL.map(|kind| self.active(kind));
+        let own = self.running().own;
         (self.kept, self.active) = (kept, set.active);
-        let swapped = CoreKind::ALL.into_iter().zip(ran).filter_map(|(core, (was, ran))| {
-            let (now, runs) = self.active(core);
-            (runs != ran).then_some(Swapped { core, was, now })
+        let swapped = WeightsKind::ALL.into_iter().zip(ran).filter_map(|(kind, (was, ran))| {
+            let (now, runs) = self.active(kind);
+            (runs != ran).then_some(Swapped { kind, was, now })
         });
-        Ok(swapped.collect())
+        Ok((swapped.collect(), self.running().own != own))
     }
 
     fn directory(&self) -> Option<PathBuf> {
@@ -250,39 +302,64 @@ impl Versions {
     }
 
     /// The active ones, this one among them.
-    fn with(&self, core: CoreKind, number: u32) -> [u32; 3] {
+    fn with(&self, kind: WeightsKind, number: u32) -> [u32; 4] {
         let mut active = self.active;
-        active[core as usize] = number;
+        active[kind.index()] = number;
         active
     }
 
-    fn find(&self, number: u32) -> Option<&(Version, Arc<Network<f32>>)> {
+    fn find(&self, number: u32) -> Option<&(Version, Weights)> {
         self.kept.iter().find(|(version, _)| version.number == number)
     }
 }
 
 /// What [`ACTIVE`] says.
-fn lines(active: [u32; 3]) -> String {
-    let line = |(core, number): (CoreKind, u32)| format!("{} {number}\n", core.name());
-    CoreKind::ALL.into_iter().zip(active).map(line).collect()
+fn lines(active: [u32; 4]) -> String {
+    let line = |(kind, number): (WeightsKind, u32)| format!("{} {number}\n", kind.name());
+    WeightsKind::ALL.into_iter().zip(active).map(line).collect()
 }
 
 /// Whether this version is kept, and of this kind.
-fn has(kept: &[(Version, Arc<Network<f32>>)], core: CoreKind, number: u32) -> bool {
-    kept.iter().any(|(version, network)| version.number == number && network.settings().core == core)
+fn has(kept: &[(Version, Weights)], kind: WeightsKind, number: u32) -> bool {
+    kept.iter().any(|(version, _)| version.number == number && version.is_pooled(kind))
+}
+
+/// The number after all of these.
+fn next(kept: &[(Version, Weights)]) -> u32 {
+    kept.last().map_or(1, |(version, _)| version.number + 1)
+}
+
+fn booster(weights: &Weights) -> Option<Arc<Booster>> {
+    if let Weights::Trees(booster) = weights { Some(Arc::clone(booster)) } else { None }
+}
+
+impl Version {
+    /// Whether it is all workloads', and of this kind.
+    fn is_pooled(&self, kind: WeightsKind) -> bool {
+        self.workload.is_none() && self.model == kind.name()
+    }
 }
 
 impl Set {
     /// The versions, oldest first.
-    fn check(&self) -> anyhow::Result<Vec<(Version, Arc<Network<f32>>)>> {
+    fn check(&self) -> anyhow::Result<Vec<(Version, Weights)>> {
         let kept: Vec<_> = self.files.iter().map(Files::check).collect::<anyhow::Result<_>>()?;
         let numbers: Vec<u32> = kept.iter().map(|(version, _)| version.number).collect();
         ensure!(!numbers.contains(&0) && numbers.is_sorted_by(|a, b| a < b), "their numbers are in no order");
-        for (core, active) in CoreKind::ALL.into_iter().zip(self.active) {
-            let (model, count) = (core.name(), kept.iter().filter(|(it, _)| it.model == core.name()).count());
+        for (kind, active) in WeightsKind::ALL.into_iter().zip(self.active) {
+            let (model, count) = (kind.name(), kept.iter().filter(|(it, _)| it.is_pooled(kind)).count());
             ensure!(count <= KEPT, "{count} {model} versions are more than are kept");
-            ensure!(active == 0 || has(&kept, core, active), "the {model} version that runs is missing");
+            ensure!(active == 0 || has(&kept, kind, active), "the {model} version that runs is missing");
         }
+        let own: Vec<&WorkloadId> =
+            kept.iter().filter_map(|(version, _)| version.workload.as_ref()).collect();
+        let distinct: BTreeSet<&WorkloadId> = own.iter().copied().collect();
+        ensure!(
+            own.len() <= MOST_OWN,
+            "{} workloads with trees of their own are more than are kept",
+            own.len()
+        );
+        ensure!(distinct.len() == own.len(), "a workload has trees of its own twice");
         Ok(kept)
     }
 
@@ -309,28 +386,30 @@ impl Set {
 }
 
 impl Files {
-    fn of(version: &Version, network: &Network<f32>) -> Self {
+    fn of(version: &Version, weights: &Weights) -> Self {
         let sidecar = serde_json::to_vec_pretty(version).expect("a version is plain data");
-        Self { sidecar, weights: network.save() }
+        Self { sidecar, weights: weights.save() }
     }
 
     fn version(&self) -> anyhow::Result<Version> {
         serde_json::from_slice(&self.sidecar).context("the JSON makes no sense")
     }
 
-    fn check(&self) -> anyhow::Result<(Version, Arc<Network<f32>>)> {
+    fn check(&self) -> anyhow::Result<(Version, Weights)> {
         ensure!(self.weights.len() <= MOST_BYTES as usize, "they are too large");
         let version = self.version()?;
         if format!("{:016x}", hash(&self.weights)) != version.weights {
             bail!("the weights are not those that the JSON speaks of");
         }
-        let core = CoreKind::of(&version.model).context("there is no such kind of network")?;
+        let kind = WeightsKind::of(&version.model).context("there is no such kind of weights")?;
         ensure!(
-            version.code == code(core),
+            version.code == kind.code(),
             "they belong to another build, whose features or training differ"
         );
-        let network = Network::load(NetworkSettings::of(core), &self.weights)?;
-        Ok((version, Arc::new(network)))
+        let of_all = version.workload.is_none() || kind == WeightsKind::Trees;
+        ensure!(of_all, "a workload has trees of its own, and no {}", kind.name());
+        let weights = kind.load(&self.weights)?;
+        Ok((version, weights))
     }
 
     fn write(&self, directory: &Path, number: u32) -> anyhow::Result<()> {
@@ -363,26 +442,51 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prescale_models::neural::{CoreKind, shipped_as};
     use prescale_models::nn::Parameters as _;
+    use prescale_models::trees::{Booster, FEATURES, Growth, Objective, Settings};
 
     use super::*;
 
-    const GRU: CoreKind = CoreKind::Gru;
+    const GRU: WeightsKind = WeightsKind::Network(CoreKind::Gru);
+    const LSTM: WeightsKind = WeightsKind::Network(CoreKind::Lstm);
+    const CNN: WeightsKind = WeightsKind::Network(CoreKind::Cnn);
+    const TREES: WeightsKind = WeightsKind::Trees;
 
-    fn other(factor: f32) -> Arc<Network<f32>> {
+    fn other(factor: f32) -> Weights {
         other_as(GRU, factor)
     }
 
-    fn other_as(core: CoreKind, factor: f32) -> Arc<Network<f32>> {
-        let mut network = (*shipped_as(core)).clone();
-        network.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|it| *it *= factor));
-        Arc::new(network)
+    fn other_as(kind: WeightsKind, factor: f32) -> Weights {
+        match kind {
+            WeightsKind::Network(core) => {
+                let mut network = (*shipped_as(core)).clone();
+                network.visit_mut("", &mut |_, _, values| values.iter_mut().for_each(|it| *it *= factor));
+                Arc::new(network).into()
+            }
+            WeightsKind::Trees => {
+                let (objective, growth) = (Objective::Squared, Growth::DepthWise { depth: 1 });
+                let settings = Settings {
+                    objective,
+                    growth,
+                    trees: 1,
+                    rate: 1.0,
+                    ridge: 0.0,
+                    least_gain: 0.0,
+                    least_weight: 0.0,
+                };
+                Arc::new(Booster::fit(&[0.0; FEATURES], FEATURES, &[f64::from(factor)], &settings)).into()
+            }
+        }
     }
 
     fn blank() -> Version {
         Version {
             number: 0,
             model: String::new(),
+            workload: None,
             parent: 0,
             weights: String::new(),
             code: String::new(),
@@ -427,7 +531,7 @@ mod tests {
         assert_eq!(versions.add(other(0.7), blank()).unwrap(), 3, "a number is not used twice");
         assert_eq!(versions.roll_back(GRU).unwrap(), Some(1), "version 3 came from 1, not from 2");
         assert_eq!(versions.roll_back(GRU).unwrap(), Some(0));
-        assert_eq!(open().active(GRU).1, shipped_as(GRU));
+        assert_eq!(open().active(GRU).1, GRU.shipped());
         for n in 0..6 {
             versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
         }
@@ -441,30 +545,31 @@ mod tests {
         let open = || Versions::open(Some(&directory.0)).unwrap();
         let mut versions = open();
         assert_eq!(versions.add(other(0.9), blank()).unwrap(), 1);
-        assert_eq!(
-            versions.add(other_as(CoreKind::Cnn, 0.9), blank()).unwrap(),
-            2,
-            "numbers are over all kinds"
-        );
-        let running = |versions: &Versions| CoreKind::ALL.map(|core| versions.active(core).0);
+        assert_eq!(versions.add(other_as(CNN, 0.9), blank()).unwrap(), 2, "numbers are over all kinds");
+        assert_eq!(versions.add(other_as(TREES, 0.9), blank()).unwrap(), 3);
+        let running = |versions: &Versions| WeightsKind::ALL.map(|kind| versions.active(kind).0);
         let mut versions = open();
-        assert_eq!(running(&versions), [1, 0, 2]);
-        assert_eq!(versions.networks().of(CoreKind::Cnn), &other_as(CoreKind::Cnn, 0.9));
-        assert_eq!(versions.networks().of(CoreKind::Lstm), &shipped_as(CoreKind::Lstm));
+        assert_eq!(running(&versions), [1, 0, 2, 3]);
+        for kind in [CNN, TREES] {
+            assert_eq!(versions.running().of(kind), other_as(kind, 0.9));
+        }
+        assert_eq!(versions.running().of(LSTM), LSTM.shipped());
         assert_eq!(
             versions.kept().map(|it| (it.model.as_str(), it.parent)).collect::<Vec<_>>(),
-            [("gru", 0), ("cnn", 0)]
+            [("gru", 0), ("cnn", 0), ("trees", 0)]
         );
         for n in 0..KEPT {
             versions.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
         }
         assert!(versions.kept().any(|it| it.number == 2), "the gru's nights do not push the cnn's out");
-        assert_eq!(versions.roll_back(CoreKind::Cnn).unwrap(), Some(0));
-        assert_eq!(versions.roll_back(CoreKind::Lstm).unwrap(), None);
-        assert_eq!(running(&open()), [7, 0, 0]);
+        assert_eq!(versions.roll_back(CNN).unwrap(), Some(0));
+        assert_eq!(versions.roll_back(LSTM).unwrap(), None);
+        assert_eq!(versions.add(other_as(TREES, 0.8), blank()).unwrap(), 9);
+        assert_eq!((versions.roll_back(TREES).unwrap(), running(&open())), (Some(3), [8, 0, 0, 3]));
+        assert_eq!((versions.roll_back(TREES).unwrap(), versions.roll_back(TREES).unwrap()), (Some(0), None));
         // A file that names another kind's version runs what ships.
-        fs::write(directory.0.join(DIRECTORY).join(ACTIVE), "lstm 7\ngru 6\n").unwrap();
-        assert_eq!(running(&open()), [6, 0, 0]);
+        fs::write(directory.0.join(DIRECTORY).join(ACTIVE), "lstm 8\ngru 7\ntrees 9\n").unwrap();
+        assert_eq!(running(&open()), [7, 0, 0, 9]);
     }
 
     #[test]
@@ -483,7 +588,7 @@ mod tests {
         fs::write(files.join("2.safetensors"), &weights).unwrap();
         assert_eq!(open().active(GRU).0, 2);
         let sidecar = fs::read_to_string(files.join("2.json")).unwrap();
-        fs::write(files.join("2.json"), sidecar.replace(code(GRU), "0123456789abcdef")).unwrap();
+        fs::write(files.join("2.json"), sidecar.replace(GRU.code(), "0123456789abcdef")).unwrap();
         assert_eq!(open().active(GRU).0, 0);
         fs::write(files.join("2.json"), "{").unwrap();
         assert_eq!((open().active(GRU).0, open().kept().count()), (0, 1));
@@ -499,28 +604,32 @@ mod tests {
         let mut follower = open();
         follower.add(other(0.7), blank()).unwrap();
         assert_ne!(follower.revision(), leader.revision());
-        let (gru, cnn) = (|was, now| Swapped { core: GRU, was, now }, CoreKind::Cnn);
-        assert_eq!(follower.take(&leader.set()).unwrap(), [gru(1, 2)], "another network runs");
-        assert_eq!(follower.take(&leader.set()).unwrap(), [], "it runs already");
+        let gru = |was, now| Swapped { kind: GRU, was, now };
+        assert_eq!(follower.take(&leader.set()).unwrap().0, [gru(1, 2)], "other weights run");
+        assert_eq!(follower.take(&leader.set()).unwrap().0, [], "it runs already");
         for it in [&follower, &open()] {
-            assert_eq!((it.networks(), it.revision()), (leader.networks(), leader.revision()));
+            assert_eq!((it.running(), it.revision()), (leader.running(), leader.revision()));
             assert!(it.kept().eq(leader.kept()));
         }
-        leader.add(other_as(cnn, 0.9), blank()).unwrap();
+        leader.add(other_as(CNN, 0.9), blank()).unwrap();
+        leader.add(other_as(TREES, 0.9), blank()).unwrap();
         leader.roll_back(GRU).unwrap();
-        let both = [gru(2, 1), Swapped { core: cnn, was: 0, now: 3 }];
+        let all = [gru(2, 1), Swapped { kind: CNN, was: 0, now: 3 }, Swapped { kind: TREES, was: 0, now: 4 }];
         assert_eq!(
-            follower.take(&leader.set()).unwrap(),
-            both,
+            follower.take(&leader.set()).unwrap().0,
+            all,
             "each kind goes on, or back, with the leader's"
         );
         for it in [&follower, &open()] {
-            assert_eq!((it.networks(), it.active(GRU).0, it.active(cnn).0), (leader.networks(), 1, 3));
+            let running = [GRU, CNN, TREES].map(|kind| it.active(kind).0);
+            assert_eq!((it.running(), running), (leader.running(), [1, 3, 4]));
         }
-        let revision = leader.revision();
-        leader.roll_back(cnn).unwrap();
-        assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
-        assert_eq!(follower.take(&leader.set()).unwrap(), [Swapped { core: cnn, was: 3, now: 0 }]);
+        for (kind, was) in [(CNN, 3), (TREES, 4)] {
+            let revision = leader.revision();
+            leader.roll_back(kind).unwrap();
+            assert_ne!(leader.revision(), revision, "what runs of any kind is told apart");
+            assert_eq!(follower.take(&leader.set()).unwrap().0, [Swapped { kind, was, now: 0 }]);
+        }
 
         let sound = leader.set();
         let broken = |change: &dyn Fn(&mut Set)| {
@@ -540,15 +649,20 @@ mod tests {
             set.files[file].sidecar = text.replace(old, new).into_bytes();
         };
         let foreign = "0123456789abcdef";
-        for (file, core) in [(0, GRU), (2, cnn)] {
-            assert!(broken(&|set| says(set, file, code(core), foreign)).contains("another build"));
+        for (file, kind) in [(0, GRU), (2, CNN), (3, TREES)] {
+            assert!(broken(&|set| says(set, file, kind.code(), foreign)).contains("another build"));
         }
         assert!(broken(&|set| says(set, 0, "\"gru\"", "\"transformer\"")).contains("no such kind"));
         let relabelled = |set: &mut Set| {
             says(set, 2, "\"cnn\"", "\"lstm\"");
-            says(set, 2, code(cnn), code(CoreKind::Lstm));
+            says(set, 2, CNN.code(), LSTM.code());
         };
         broken(&relabelled);
+        let trees_as_a_network = |set: &mut Set| {
+            says(set, 3, "\"trees\"", "\"gru\"");
+            says(set, 3, TREES.code(), GRU.code());
+        };
+        broken(&trees_as_a_network);
         assert!(broken(&|set| set.files[0].sidecar.truncate(9)).contains("no sense"));
         assert!(broken(&|set| set.files[0].weights = vec![0; MOST_BYTES as usize + 1]).contains("too large"));
         assert!(broken(&|set| set.files.reverse()).contains("no order"));
@@ -557,17 +671,80 @@ mod tests {
         // As many of each kind as are kept, and no more.
         for n in 0..KEPT {
             leader.add(other(0.5 + 0.01 * n as f32), blank()).unwrap();
-            leader.add(other_as(cnn, 0.5 + 0.01 * n as f32), blank()).unwrap();
+            leader.add(other_as(CNN, 0.5 + 0.01 * n as f32), blank()).unwrap();
+            leader.add(other_as(TREES, 0.5 + 0.01 * n as f32), blank()).unwrap();
         }
         follower.take(&leader.set()).unwrap();
-        assert_eq!(open().kept().count(), 2 * KEPT);
+        assert_eq!(open().kept().count(), 3 * KEPT);
         let full = leader.set();
         let one_more = |set: &mut Set| {
             set.clone_from(&full);
             set.files.push(full.files[0].clone());
-            says(set, 2 * KEPT, "\"number\": 4,", "\"number\": 99,");
+            says(set, 3 * KEPT, "\"number\": 5,", "\"number\": 99,");
         };
         assert!(broken(&one_more).contains("6 gru versions"));
+    }
+
+    fn named(name: &str) -> WorkloadId {
+        WorkloadId { namespace: "shop".into(), name: name.into() }
+    }
+
+    fn own(name: &str, factor: f32) -> (Version, Arc<Booster>) {
+        let version = Version { workload: Some(named(name)), ..blank() };
+        (version, booster(&other_as(TREES, factor)).unwrap())
+    }
+
+    #[test]
+    fn trees_of_workloads_own_run_beside_those_of_all_until_others_come_or_these_go_back() {
+        let directory = Directory::new("own");
+        let open = || Versions::open(Some(&directory.0)).unwrap();
+        let mut versions = open();
+        versions.add(other_as(TREES, 0.9), blank()).unwrap();
+        versions.set_own(vec![own("web", 0.1), own("cart", 0.2)]).unwrap();
+        for it in [&versions, &open()] {
+            let running = it.running();
+            assert_eq!((it.active(TREES).0, running.own.len()), (1, 2));
+            assert_eq!(running.of(&named("web")).of(TREES), other_as(TREES, 0.1));
+            assert_eq!(running.of(&named("other")).of(TREES), other_as(TREES, 0.9));
+            assert!(
+                it.kept().filter(|version| version.workload.is_some()).all(|version| version.parent == 1)
+            );
+        }
+        // Those of all come and go, as many as ever are kept, and a workload's own go on.
+        for n in 0..KEPT {
+            versions.add(other_as(TREES, 0.5 + 0.01 * n as f32), blank()).unwrap();
+        }
+        assert_eq!((open().kept().count(), open().running().own.len()), (KEPT + 2, 2));
+        // The next night's take the place of all.
+        versions.set_own(vec![own("cart", 0.3)]).unwrap();
+        assert_eq!(open().running().own.into_keys().collect::<Vec<_>>(), [named("cart")]);
+
+        let mut follower = Versions::open(None).unwrap();
+        assert!(follower.take(&versions.set()).unwrap().1, "another replica runs them too");
+        assert!(!follower.take(&versions.set()).unwrap().1, "it runs them already");
+        assert_eq!(follower.running(), versions.running());
+        let broken = |change: &dyn Fn(&mut Vec<(Version, Arc<Booster>)>)| {
+            let mut giver = Versions::open(None).unwrap();
+            let mut all = vec![own("web", 0.1), own("cart", 0.2)];
+            change(&mut all);
+            giver.set_own(all).unwrap();
+            follower.set().check().unwrap();
+            giver.set().check().unwrap_err().to_string()
+        };
+        assert!(broken(&|all| all[1].0.workload = Some(named("web"))).contains("twice"));
+        let many = |all: &mut Vec<_>| all.extend((0..MOST_OWN).map(|n| own(&format!("w{n}"), 0.1)));
+        assert!(broken(&many).contains("52 workloads with trees of their own"));
+
+        let was = versions.active(TREES).0;
+        let to = versions.roll_back(TREES).unwrap().unwrap();
+        assert!(to < was && open().running().own.is_empty(), "they were better than what no longer runs");
+        assert_eq!(open().active(TREES), versions.active(TREES));
+        assert!(follower.take(&versions.set()).unwrap().1);
+        // Over what ships, the way back is from them alone.
+        let mut shipped = Versions::open(None).unwrap();
+        shipped.set_own(vec![own("web", 0.1)]).unwrap();
+        assert_eq!(shipped.roll_back(TREES).unwrap(), Some(0));
+        assert_eq!(shipped.roll_back(TREES).unwrap(), None);
     }
 
     #[test]
@@ -581,7 +758,7 @@ mod tests {
         assert_eq!(versions.active(GRU), (1, other(0.9)));
         // What was left behind is in nobody's way.
         fs::create_dir(directory.0.join(NEXT)).unwrap();
-        assert_eq!(versions.take(&Versions::open(None).unwrap().set()).unwrap().len(), 1);
+        assert_eq!(versions.take(&Versions::open(None).unwrap().set()).unwrap().0.len(), 1);
         assert_eq!((open().active(GRU).0, open().kept().count()), (0, 0));
     }
 }

@@ -1,11 +1,10 @@
 //! A workload's two ensembles, what they may learn from, and which of their quantiles a plan uses.
 
-use std::sync::Arc;
-
 use prescale_models::anomaly::{Filter, Reason};
-use prescale_models::neural::retraining::{History, RetrainingSettings};
-use prescale_models::neural::{Network, Networks};
-use prescale_models::{Bin, Choice, Ensemble, Forecast, Grid, Level, Target, Unreadable};
+use prescale_models::retraining::{History, RetrainingSettings};
+use prescale_models::{
+    AllWeights, Bin, Choice, Ensemble, Forecast, Grid, Level, Target, Unreadable, Weights,
+};
 
 use super::state::{SavedEnsemble, SavedForecasts};
 use crate::plan::Upper;
@@ -20,8 +19,8 @@ const SLOW_STEPS: [u32; 6] = [1, 2, 5, 15, 30, 60];
 /// Those whose maxima are forecast too: of a single bin it is the bin itself.
 const SLOW_MAXIMA: [u32; 5] = [2, 5, 15, 30, 60];
 
-/// What the heads' networks are trained to forecast of minutes, both a bin and the maximum: the targets are an input of it, so
-/// that those between are known to it too.
+/// What weights are fitted to forecast of minutes, both a bin and, by a network, the maximum: the targets are an input, so that
+/// those between are known too.
 const LEARNED_STEPS: [u32; 3] = [5, 15, 60];
 
 /// An ensemble that has seen less than this, seconds, can't tell a rise from its spread: on a ramp its upper quantile
@@ -38,8 +37,6 @@ const RETRAIN_BINS: i64 = 2 * 1440;
 /// The ensembles of one workload: 10 s bins see a ramp begin, 60 s bins know the hour and the day.
 pub(super) struct Forecasts {
     choice: Choice,
-    /// That of the choice's head is among them.
-    networks: Networks,
     fast: Side,
     slow: Side,
     /// Judges the minutes, whose ensemble remembers days. That of tens of seconds sees every bin as it was measured, so that
@@ -71,7 +68,7 @@ impl Chance {
 }
 
 impl Side {
-    fn new(resolution: Resolution, choice: &Choice, networks: &Networks) -> Self {
+    fn new(resolution: Resolution, choice: &Choice, weights: &AllWeights) -> Self {
         let grid = Grid { step_seconds: resolution.step_seconds() };
         let max_over =
             |steps: &[u32]| steps.iter().map(|&steps| Target::MaxOver { steps }).collect::<Vec<_>>();
@@ -82,7 +79,7 @@ impl Side {
             }
             _ => max_over(&FAST_STEPS),
         };
-        let ensemble = Ensemble::chosen(grid, &targets, choice, networks);
+        let ensemble = Ensemble::chosen(grid, &targets, choice, weights);
         Self { resolution, ensemble, seen: None }
     }
 
@@ -125,19 +122,18 @@ impl Side {
 }
 
 impl Forecasts {
-    /// New ones of these models, whose head runs with the network of its kind.
-    pub(super) fn new(choice: &Choice, networks: &Networks) -> Self {
-        let side = |resolution| Side::new(resolution, choice, networks);
+    /// New ones of these models, which run with these weights.
+    pub(super) fn new(choice: &Choice, weights: &AllWeights) -> Self {
+        let side = |resolution| Side::new(resolution, choice, weights);
         let (fast, slow) = (side(Resolution::TenSeconds), side(Resolution::Minute));
         let filter = Filter::new(slow.ensemble.grid());
-        Self { choice: choice.clone(), networks: networks.clone(), fast, slow, filter }
+        Self { choice: choice.clone(), fast, slow, filter }
     }
 
-    /// Gives heads of its kind another network.
-    pub(super) fn set_network(&mut self, network: &Arc<Network<f32>>) {
-        self.networks.set(Arc::clone(network));
-        self.fast.ensemble.set_network(network);
-        self.slow.ensemble.set_network(network);
+    /// Gives models of their kind other weights.
+    pub(super) fn set_weights(&mut self, weights: &Weights) {
+        self.fast.ensemble.set_weights(weights);
+        self.slow.ensemble.set_weights(weights);
     }
 
     /// All of their state.
@@ -151,20 +147,20 @@ impl Forecasts {
     pub(super) fn restored(
         saved: &SavedForecasts,
         choice: &Choice,
-        networks: &Networks,
+        weights: &AllWeights,
     ) -> Result<Self, Unreadable> {
-        let Self { choice, networks, fast, slow, filter } = Self::new(choice, networks);
+        let Self { choice, fast, slow, filter } = Self::new(choice, weights);
         let restore = |side: Side, saved: &SavedEnsemble| {
             Ok(Side { ensemble: side.ensemble.restored(&saved.bytes)?, seen: saved.seen, ..side })
         };
         let [saved_fast, saved_slow] = &saved.ensembles;
         let (fast, slow) = (restore(fast, saved_fast)?, restore(slow, saved_slow)?);
-        Ok(Self { choice, networks, fast, slow, filter: filter.restored(&saved.filter)? })
+        Ok(Self { choice, fast, slow, filter: filter.restored(&saved.filter)? })
     }
 
     /// New ones, shown the newest [`RETRAIN_BINS`] of each grid.
-    pub(super) fn retrained(series: &Series, choice: &Choice, networks: &Networks) -> Self {
-        let mut it = Self::new(choice, networks);
+    pub(super) fn retrained(series: &Series, choice: &Choice, weights: &AllWeights) -> Self {
+        let mut it = Self::new(choice, weights);
         for side in [&mut it.fast, &mut it.slow] {
             let newest = series.points(side.resolution).last().map(|point| point.index);
             side.seen = newest.map(|newest| newest.saturating_sub(RETRAIN_BINS));
@@ -209,8 +205,13 @@ impl Forecasts {
 
     /// Starts anew from history and what the series holds after it. History that is coarser than a grid is not shown
     /// to it: bins between its points would be free of noise, and teach a certainty that there is none.
-    pub(super) fn replay(&mut self, history: &[(Wall, RequestsPerSecond)], series: &Series) {
-        *self = Self::new(&self.choice, &self.networks);
+    pub(super) fn replay(
+        &mut self,
+        history: &[(Wall, RequestsPerSecond)],
+        series: &Series,
+        weights: &AllWeights,
+    ) {
+        *self = Self::new(&self.choice, weights);
         let spacing = typical_spacing(history);
         let before = |resolution: Resolution| -> Vec<Point> {
             let step = i64::from(resolution.step_seconds());
@@ -273,7 +274,7 @@ fn bin(point: &Point) -> Bin {
     Bin { index: point.index, value: point.load.map(RequestsPerSecond::get), censored: point.censored }
 }
 
-/// What a retraining of a head's network on all these workloads is about, as of `now`.
+/// What a retraining on all these workloads is about, as of `now`.
 pub(super) fn retraining(now: Now, workloads: usize, seed: u64) -> RetrainingSettings {
     let step_seconds = Resolution::Minute.step_seconds();
     let at = LEARNED_STEPS.map(|steps| Target::At { steps });
@@ -287,7 +288,7 @@ pub(super) fn retraining(now: Now, workloads: usize, seed: u64) -> RetrainingSet
     }
 }
 
-/// The minutes of a workload, as a network learns from them: lower bounds teach nothing.
+/// The minutes of a workload, as they are learned from: lower bounds teach nothing.
 pub(super) fn minutes(series: &Series) -> History {
     let points = || series.points(Resolution::Minute);
     let load = |point: Point| point.load.filter(|_| !point.censored).map_or(f64::NAN, RequestsPerSecond::get);

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use prescale_models::catalogue::{Card, Part, catalogue};
-use prescale_models::neural::Networks;
-use prescale_models::{Choice, Ensemble, Grid, Level};
+use prescale_models::{AllWeights, Choice, Ensemble, Grid, Level, WeightsKind};
 
 use super::forecasts::Forecasts;
 use super::scores::of_ensemble;
@@ -36,7 +35,7 @@ pub(super) fn models<'a>(
     now: Now,
     workloads: impl Iterator<Item = &'a Forecasts>,
     choices: &Choices,
-    networks: &Networks,
+    weights: &AllWeights,
 ) -> Models {
     let mut all = All::new();
     for forecasts in workloads {
@@ -54,19 +53,16 @@ pub(super) fn models<'a>(
                 Part::Head(core) => choice.head(grid) == Some(core),
             })
         };
-        let (kind, weights) = match card.part {
-            Part::Expert(_) => ("expert", card.weights),
-            // It may have been trained since.
-            Part::Head(core) => ("head", Some(networks.of(core).checksum())),
-        };
+        // They may have been fitted anew since they shipped.
+        let fitted = WeightsKind::of(card.name).map(|kind| weights.of(kind).checksum());
         Model {
             name: card.name,
-            kind,
+            kind: if matches!(card.part, Part::Head(_)) { "head" } else { "expert" },
             what: card.what,
             source: card.source,
             awake_after: card.awake_after,
             on: choices.all().flat_map(Choice::names).any(|name| name == card.name),
-            weights: weights.map(|checksum| format!("{checksum:08x}")),
+            weights: fitted.or(card.weights).map(|checksum| format!("{checksum:08x}")),
             grids: steps.into_iter().filter(|step| runs(*step)).map(|step| grid(card.name, step)).collect(),
         }
     };
@@ -154,8 +150,8 @@ mod tests {
                 (Wall(at * 1000), RequestsPerSecond::new(load(minute)).unwrap())
             })
             .collect();
-        let mut forecasts = Forecasts::new(choice, &Networks::shipped());
-        forecasts.replay(&history, &crate::series::Series::new());
+        let mut forecasts = Forecasts::new(choice, &AllWeights::shipped());
+        forecasts.replay(&history, &crate::series::Series::new(), &AllWeights::shipped());
         forecasts
     }
 
@@ -170,7 +166,7 @@ mod tests {
         let wave = |minute: i64| 100.0 + 50.0 * libm::sin(minute as f64 / 1440.0 * std::f64::consts::TAU);
         let jumps = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let all = [with_history(&choice, wave), with_history(&choice, jumps), with_history(&choice, |_| 0.0)];
-        let models = models(NOW, all.iter(), &choice.clone().into(), &Networks::shipped());
+        let models = models(NOW, all.iter(), &choice.clone().into(), &AllWeights::shipped());
 
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, choice.names().collect::<Vec<_>>());
@@ -204,25 +200,25 @@ mod tests {
         let few = Choice::of(["tuned_smoothing", "holt_winters"]).unwrap();
         let noise = |minute: i64| 50.0 + (minute * 7919 % 101) as f64;
         let forecasts = with_history(&few, noise);
-        let models = models(NOW, [&forecasts].into_iter(), &few.clone().into(), &Networks::shipped());
+        let models = models(NOW, [&forecasts].into_iter(), &few.clone().into(), &AllWeights::shipped());
         let on: Vec<&str> = models.models.iter().filter(|it| it.on).map(|it| it.name).collect();
         assert_eq!(on, ["tuned_smoothing", "holt_winters"]);
         assert!(forecasts.ensembles().iter().all(|it| it.head().is_none()));
         let saved = forecasts.save();
-        assert!(Forecasts::restored(&saved, &few, &Networks::shipped()).is_ok());
+        assert!(Forecasts::restored(&saved, &few, &AllWeights::shipped()).is_ok());
         assert!(
-            Forecasts::restored(&saved, &Choice::default(), &Networks::shipped()).is_err(),
+            Forecasts::restored(&saved, &Choice::default(), &AllWeights::shipped()).is_err(),
             "state of another choice"
         );
         let default = with_history(&Choice::default(), noise).save();
         assert!(
-            Forecasts::restored(&default, &few, &Networks::shipped()).is_err(),
+            Forecasts::restored(&default, &few, &AllWeights::shipped()).is_err(),
             "and the other way round"
         );
         let experts = || Choice::default().names().filter(|name| *name != "gru").collect::<Vec<_>>();
         for other in ["lstm", "cnn"] {
             let headed = Choice::of(experts().into_iter().chain([other])).unwrap();
-            let read = |saved, choice: &Choice| Forecasts::restored(saved, choice, &Networks::shipped());
+            let read = |saved, choice: &Choice| Forecasts::restored(saved, choice, &AllWeights::shipped());
             assert!(read(&default, &headed).is_err(), "the state of a gru, by {other}");
             let saved = with_history(&headed, noise).save();
             assert!(read(&saved, &Choice::default()).is_err() && read(&saved, &headed).is_ok(), "{other}");

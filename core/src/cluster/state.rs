@@ -217,11 +217,11 @@ impl Tracked {
         new.mark = Some(mark);
         // The bins of the tail come after the ensembles: they are shown to them as they were then.
         new.series.append(&tail.series).ok_or(Unreadable::Broken)?;
-        let (models, networks) = (settings.models.of(id), &settings.networks);
-        let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, networks) {
+        let (models, weights) = (settings.models.of(id), &settings.weights.of(id));
+        let (forecasts, restored) = match Forecasts::restored(&base.forecasts, models, weights) {
             Ok(forecasts) => (forecasts, Restored::Whole),
             Err(prescale_models::Unreadable::OtherLayout) => {
-                (Forecasts::retrained(&new.series, models, networks), Restored::Retrained)
+                (Forecasts::retrained(&new.series, models, weights), Restored::Retrained)
             }
             Err(prescale_models::Unreadable::Broken) => return Err(Unreadable::Broken),
         };

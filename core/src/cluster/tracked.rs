@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use prescale_models::AllWeights;
 use prescale_models::anomaly::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,7 @@ impl Tracked {
             missing_since: None,
             series: Series::new(),
             recent: Recent::default(),
-            forecasts: Forecasts::new(settings.models.of(id), &settings.networks),
+            forecasts: Forecasts::new(settings.models.of(id), &settings.weights.of(id)),
             lead_time: LeadTime::new(settings.lead_time_prior),
             starts: Starts::default(),
             memory: Memory::default(),
@@ -140,8 +141,8 @@ impl Tracked {
         now.mono.seconds_since(*self.missing_since.get_or_insert(now.mono))
     }
 
-    pub(super) fn import(&mut self, history: &[(Wall, RequestsPerSecond)]) {
-        self.forecasts.replay(history, &self.series);
+    pub(super) fn import(&mut self, history: &[(Wall, RequestsPerSecond)], weights: &AllWeights) {
+        self.forecasts.replay(history, &self.series, weights);
         self.series.import(history);
     }
 

@@ -35,40 +35,6 @@ pub fn shipped_as(core: CoreKind) -> Arc<Network<f32>> {
     Arc::clone(network)
 }
 
-/// The networks that heads run with, one of each kind.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Networks([Arc<Network<f32>>; 3]);
-
-impl Networks {
-    /// Those that ship.
-    pub fn shipped() -> Self {
-        Self(CoreKind::ALL.map(shipped_as))
-    }
-
-    /// The one of this kind.
-    pub fn of(&self, core: CoreKind) -> &Arc<Network<f32>> {
-        &self.0[core as usize]
-    }
-
-    /// Takes another one in the place of that of its kind.
-    pub fn set(&mut self, network: Arc<Network<f32>>) {
-        let core = network.settings().core;
-        self.0[core as usize] = network;
-    }
-}
-
-/// The fingerprint of the features and the training that the shipped weights of this kind belong to, which is this code's
-/// ([`fingerprint`](super::training::fingerprint), without the seconds that it takes): a test compares them.
-pub fn code(core: CoreKind) -> &'static str {
-    let sidecar = match core {
-        CoreKind::Gru => include_str!("../../weights/gru.json"),
-        CoreKind::Lstm => include_str!("../../weights/lstm.json"),
-        CoreKind::Cnn => include_str!("../../weights/cnn.json"),
-    };
-    let (_, rest) = sidecar.split_once("\"code\": \"").expect("a test reads it");
-    rest.split_once('"').expect("a test reads it").0
-}
-
 /// What a step works on lies on the stack: enough for 64 units of either kind.
 const SCRATCH: usize = 8 * 64;
 

@@ -7,10 +7,10 @@ use super::frame::{Frame, INPUTS, View};
 
 /// One step in this many is asked for a forecast: neighbours would say almost the same. It shares no factor with a day
 /// in any grid, so that every minute of the hour is asked in turn.
-pub(super) const STRIDE: usize = 7;
+pub(crate) const STRIDE: usize = 7;
 
 /// A step whose scale is this many times the workload's usual error weighs no more: one burst must not be the lesson.
-const LARGEST_WEIGHT: f64 = 10.0;
+pub(crate) const LARGEST_WEIGHT: f64 = 10.0;
 
 /// One workload's history as a network reads it; made from its own past alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,18 +107,9 @@ impl Reader {
         let seconds = f64::from(grid.step_seconds);
         let frame = Frame::new(grid, targets);
         let targets = targets.to_vec();
-        let mut reader = Self { frame, targets, first, rates, seconds, usual: Vec::new(), at: 0 };
-        let known = &reader.rates[..until.min(reader.rates.len())];
-        let usual = reader.targets.iter().map(|target| {
-            let moves: Vec<f64> = (0..known.len())
-                .filter_map(|t| Some((outcome(known, t, *target, seconds)? - known[t] * seconds).abs()))
-                .filter(|movement| movement.is_finite())
-                .collect();
-            // A workload that never moves would weigh without end: a tenth of a request is movement enough.
-            (moves.iter().sum::<f64>() / moves.len().max(1) as f64).max(0.1)
-        });
-        reader.usual = usual.collect();
-        reader
+        let known = &rates[..until.min(rates.len())];
+        let usual = targets.iter().map(|target| usual(known, *target, seconds)).collect();
+        Self { frame, targets, first, rates, seconds, usual, at: 0 }
     }
 
     /// Takes the next bin; false at the end.
@@ -170,8 +161,18 @@ impl Reader {
     }
 }
 
+/// How far a workload's count usually moves until a target, by these bins.
+pub(crate) fn usual(known: &[f64], target: Target, seconds: f64) -> f64 {
+    let moves: Vec<f64> = (0..known.len())
+        .filter_map(|t| Some((outcome(known, t, target, seconds)? - known[t] * seconds).abs()))
+        .filter(|movement| movement.is_finite())
+        .collect();
+    // A workload that never moves would weigh without end: a tenth of a request is movement enough.
+    (moves.iter().sum::<f64>() / moves.len().max(1) as f64).max(0.1)
+}
+
 /// What came of a target asked for at bin `t`, as a count; `None` if that is not known.
-fn outcome(rates: &[f64], t: usize, target: Target, seconds: f64) -> Option<f64> {
+pub(crate) fn outcome(rates: &[f64], t: usize, target: Target, seconds: f64) -> Option<f64> {
     let window = rates.get(t + 1..=t + target.steps() as usize)?;
     let value = match target {
         Target::At { .. } => *window.last()?,

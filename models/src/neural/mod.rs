@@ -15,17 +15,17 @@ mod core;
 mod forecaster;
 mod frame;
 mod head;
-mod lesson;
+pub(crate) mod lesson;
 mod levels;
 mod network;
 mod pooled;
-pub mod retraining;
+pub(crate) mod retraining;
 #[cfg(test)]
 mod testing;
 pub mod training;
 
 pub use self::core::CoreKind;
-pub use forecaster::{Networks, Neural, code, shipped, shipped_as};
+pub use forecaster::{Neural, shipped, shipped_as};
 pub use frame::{FEATURES, Frame, INPUTS, View};
 pub(crate) use levels::{Level, Profile};
 pub use network::{Network, NetworkSettings};

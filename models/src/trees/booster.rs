@@ -1,7 +1,7 @@
 //! Boosting: trees in a row, each on the slopes that the ones before it left.
 
-use super::cuts::Cuts;
-use super::grow::{Ground, Node, grow};
+use super::fitting::Fitting;
+use super::grow::Node;
 use super::saved::{self, NoBooster};
 
 /// What is minimised.
@@ -64,41 +64,9 @@ impl Booster {
     /// # Panics
     /// If there is no row, or labels and rows differ in number.
     pub fn fit(rows: &[f32], features: usize, labels: &[f64], settings: &Settings) -> Self {
-        assert!(!labels.is_empty() && labels.len() * features == rows.len(), "a label for every row");
-        let cuts = Cuts::of(rows, features);
-        let codes = cuts.codes(rows);
-        let base = match settings.objective {
-            Objective::Squared => labels.iter().sum::<f64>() / labels.len() as f64,
-            Objective::Quantile(level) => quantile(&mut labels.to_vec(), level),
-        };
-        let mut predictions = vec![base; labels.len()];
-        let mut trees = Vec::with_capacity(settings.trees);
-        for _ in 0..settings.trees {
-            let slopes: Vec<(f64, f64)> = predictions
-                .iter()
-                .zip(labels)
-                .map(|(prediction, label)| match settings.objective {
-                    Objective::Squared => (prediction - label, 1.0),
-                    Objective::Quantile(level) if prediction >= label => (1.0 - level, 1.0),
-                    Objective::Quantile(level) => (-level, 1.0),
-                })
-                .collect();
-            let mut grown = grow(&Ground { cuts: &cuts, codes: &codes, slopes: &slopes }, settings);
-            for (node, rows) in &grown.leaves {
-                if let Objective::Quantile(level) = settings.objective {
-                    let mut residuals: Vec<f64> =
-                        rows.iter().map(|r| labels[*r as usize] - predictions[*r as usize]).collect();
-                    grown.nodes[*node] = Node::Leaf(quantile(&mut residuals, level) as f32);
-                }
-                let Node::Leaf(value) = &mut grown.nodes[*node] else { continue };
-                *value = (f64::from(*value) * settings.rate) as f32;
-                for row in rows {
-                    predictions[*row as usize] += f64::from(*value);
-                }
-            }
-            trees.push(grown.nodes);
-        }
-        Self { base, trees }
+        let mut fitting = Fitting::new(rows, features, labels, *settings);
+        while fitting.step(rows, labels) {}
+        fitting.finish()
     }
 
     /// The prediction for one row.
@@ -161,7 +129,7 @@ impl Booster {
 
 /// The quantile with linear interpolation between order statistics (Hyndman & Fan, *Sample Quantiles in Statistical
 /// Packages*, American Statistician 50 (1996), type 7, as numpy and LightGBM).
-fn quantile(values: &mut [f64], level: f64) -> f64 {
+pub(super) fn quantile(values: &mut [f64], level: f64) -> f64 {
     let position = level * (values.len() - 1) as f64;
     let below = position as usize;
     let (_, &mut low, above) = values.select_nth_unstable_by(below, f64::total_cmp);

@@ -8,35 +8,27 @@ pub const BUCKETS: usize = 64;
 const SAMPLE: usize = 20_000;
 
 /// Ascending cut points per regressor: a value belongs to bucket k if it is above exactly k of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cuts(Vec<Vec<f32>>);
 
 impl Cuts {
-    /// Chooses cut points half-way between neighbouring values, evenly over the rows' ranks.
+    /// Chooses the next regressor's cut points half-way between neighbouring values, evenly over the rows' ranks, and writes its
+    /// bucket of each row to `codes`; up to [`BUCKETS`] different values each get a bucket of their own.
     ///
-    /// `rows` has `features` values a row. Up to [`BUCKETS`] different values each get a bucket of their own.
-    pub fn of(rows: &[f32], features: usize) -> Self {
-        let count = rows.len() / features.max(1);
+    /// Both `rows` and `codes` have `features` entries a row.
+    pub fn add(&mut self, rows: &[f32], features: usize, codes: &mut [u8]) {
+        let feature = self.features();
+        let count = rows.len() / features;
         let step = count.div_ceil(SAMPLE).max(1);
-        let cuts = (0..features).map(|feature| {
-            let mut values: Vec<f32> =
-                (0..count).step_by(step).map(|row| rows[row * features + feature]).collect();
-            values.sort_unstable_by(f32::total_cmp);
-            let mut distinct = values.clone();
-            distinct.dedup();
-            let middle = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) / 2.0;
-            if distinct.len() <= BUCKETS {
-                return distinct.windows(2).map(middle).collect();
-            }
-            // A value that fills several buckets gets one: the next begins above it.
-            let ranks = (1..BUCKETS).map(|k| values[k * values.len() / BUCKETS - 1]);
-            let above = ranks.map(|value| distinct.partition_point(|v| *v <= value));
-            let mut cuts: Vec<f32> =
-                above.filter(|i| *i < distinct.len()).map(|i| middle(&distinct[i - 1..=i])).collect();
-            cuts.dedup();
-            cuts
-        });
-        Self(cuts.collect())
+        let mut values: Vec<f32> =
+            (0..count).step_by(step).map(|row| rows[row * features + feature]).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        let cuts = chosen(&values);
+        for (row, codes) in rows.chunks_exact(features).zip(codes.chunks_exact_mut(features)) {
+            // At most BUCKETS cuts, so a count fits a byte.
+            codes[feature] = cuts.partition_point(|cut| row[feature] > *cut) as u8;
+        }
+        self.0.push(cuts);
     }
 
     /// How many regressors there are.
@@ -48,16 +40,23 @@ impl Cuts {
     pub fn of_feature(&self, feature: usize) -> &[f32] {
         &self.0[feature]
     }
+}
 
-    /// The bucket of each value of each row.
-    pub fn codes(&self, rows: &[f32]) -> Vec<u8> {
-        let mut codes = Vec::with_capacity(rows.len());
-        for row in rows.chunks_exact(self.features()) {
-            // At most BUCKETS cuts, so a count fits a byte.
-            codes.extend(row.iter().zip(&self.0).map(|(v, cuts)| cuts.partition_point(|cut| v > cut) as u8));
-        }
-        codes
+/// Cut points for these values, which ascend.
+fn chosen(values: &[f32]) -> Vec<f32> {
+    let mut distinct = values.to_vec();
+    distinct.dedup();
+    let middle = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) / 2.0;
+    if distinct.len() <= BUCKETS {
+        return distinct.windows(2).map(middle).collect();
     }
+    // A value that fills several buckets gets one: the next begins above it.
+    let ranks = (1..BUCKETS).map(|k| values[k * values.len() / BUCKETS - 1]);
+    let above = ranks.map(|value| distinct.partition_point(|v| *v <= value));
+    let mut cuts: Vec<f32> =
+        above.filter(|i| *i < distinct.len()).map(|i| middle(&distinct[i - 1..=i])).collect();
+    cuts.dedup();
+    cuts
 }
 
 #[cfg(test)]
@@ -69,11 +68,11 @@ mod tests {
         let rows: Vec<f32> = (0..6400_u16)
             .flat_map(|i| [f32::from(i % 3), f32::from(i), f32::from((i / 3200) * (i % 90))])
             .collect();
-        let cuts = Cuts::of(&rows, 3);
+        let (mut cuts, mut codes) = (Cuts::default(), vec![0; rows.len()]);
+        (0..3).for_each(|_| cuts.add(&rows, 3, &mut codes));
         assert_eq!(cuts.of_feature(0), [0.5, 1.5]);
         assert_eq!(cuts.of_feature(1).len(), BUCKETS - 1);
         assert_eq!(cuts.of_feature(2)[0], 0.5, "half of the rows are zero: they have a bucket of their own");
-        let codes = cuts.codes(&rows);
         let mut counts = [0; BUCKETS];
         for row in codes.chunks_exact(3) {
             counts[usize::from(row[1])] += 1;

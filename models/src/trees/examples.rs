@@ -5,9 +5,6 @@ use crate::forecast::{Grid, Target};
 
 use super::features::{Features, SIZE};
 
-/// History before a workload's rows are worth learning from: below it only smoothing is believed (FORECAST.md, anchors).
-const LEAST_HISTORY_SECONDS: i64 = 3600;
-
 /// Rows and labels of many workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Examples {
@@ -53,7 +50,7 @@ impl Collector {
                 examples.labels.push((truth - base) / unit);
             }
         });
-        if bin.index.rem_euclid(every) != 0 || self.features.history_seconds() < LEAST_HISTORY_SECONDS {
+        if bin.index.rem_euclid(every) != 0 || !self.features.awake() {
             return;
         }
         for (number, ring) in self.waiting.iter_mut().enumerate() {

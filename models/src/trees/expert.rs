@@ -6,13 +6,11 @@ use crate::expert::{Bin, Expert, ModelKind, VALUE_LIMIT};
 use crate::forecast::{Grid, Target};
 use crate::neural::training::hash;
 use crate::state::state;
+use crate::weights::Weights;
 
 use super::booster::{Booster, Growth, Objective, Settings};
 use super::examples::{Collector, Examples};
 use super::features::{Features, SIZE};
-
-/// History before it is believed, as for the examples that it was fitted on.
-const LEAST_HISTORY_SECONDS: i64 = 3600;
 
 /// How the pooled model is fitted: LightGBM's usual tree of 31 leaves.
 pub(super) const POOLED: Settings = Settings {
@@ -79,6 +77,13 @@ impl PooledTrees {
     }
 }
 
+/// What a booster makes of a target, by its number.
+pub(super) fn answer(booster: &Booster, features: &Features, number: usize) -> f64 {
+    let (base, unit) = features.base(number);
+    let change = if features.awake() { booster.predict(&features.row(number)) } else { 0.0 };
+    (base + unit * change).clamp(0.0, VALUE_LIMIT)
+}
+
 impl Expert for PooledTrees {
     fn kind(&self) -> ModelKind {
         ModelKind::Trees
@@ -89,15 +94,23 @@ impl Expert for PooledTrees {
     }
 
     fn awake(&self) -> bool {
-        self.features.history_seconds() >= LEAST_HISTORY_SECONDS
+        self.features.awake()
+    }
+
+    fn set_weights(&mut self, weights: &Weights) {
+        if let Weights::Trees(model) = weights {
+            self.model = Arc::clone(model);
+        }
+    }
+
+    fn fitted(&self) -> Option<Weights> {
+        Some(Arc::clone(&self.model).into())
     }
 
     fn predict(&self, targets: &[Target], out: &mut [f64]) {
         debug_assert_eq!(targets.len(), self.targets, "made for other targets");
         for (number, out) in out.iter_mut().enumerate() {
-            let (base, unit) = self.features.base(number);
-            let change = if self.awake() { self.model.predict(&self.features.row(number)) } else { 0.0 };
-            *out = (base + unit * change).clamp(0.0, VALUE_LIMIT);
+            *out = answer(&self.model, &self.features, number);
         }
     }
 

@@ -43,6 +43,10 @@ const ERROR_MEMORY: f64 = 200.0;
 /// movement.
 const LEAST_UNIT: f64 = 0.02;
 
+/// History before rows are worth learning from, and what is learned is believed: below it only smoothing is (FORECAST.md,
+/// anchors).
+const LEAST_HISTORY_SECONDS: i64 = 3600;
+
 /// Regressors in a row.
 pub const SIZE: usize = NAMES.len();
 
@@ -187,7 +191,8 @@ impl Features {
         }
     }
 
-    fn scale(&self) -> f64 {
+    /// The series' local scale.
+    pub(super) fn scale(&self) -> f64 {
         self.scale.value()
     }
 
@@ -195,6 +200,11 @@ impl Features {
     pub fn history_seconds(&self) -> i64 {
         let bins = self.newest - self.first.unwrap_or(self.newest);
         bins.saturating_mul(i64::from(self.grid.step_seconds))
+    }
+
+    /// Whether there is history enough.
+    pub(super) fn awake(&self) -> bool {
+        self.history_seconds() >= LEAST_HISTORY_SECONDS
     }
 
     /// The grid.

@@ -57,38 +57,52 @@ pub(super) struct Grown {
     pub leaves: Vec<(usize, Vec<u32>)>,
 }
 
-/// Grows one tree; leaves hold −Σg / (Σh + λ).
+/// A tree that grows leaf by leaf; grown, its leaves hold −Σg / (Σh + λ).
 ///
 /// The gain of a split is ½ [G_L² / (H_L + λ) + G_R² / (H_R + λ) − G² / (H + λ)] (Chen, Guestrin: *XGBoost*, KDD 2016,
 /// eq. 7). Depth-wise growth splits level by level; leaf-wise always the leaf with the largest gain (Ke et al.:
 /// *LightGBM*, NIPS 2017, §2.1). Of two children only the smaller one's histogram is added up, the other's is the
 /// difference to the parent's (the same, §3).
-pub(super) fn grow(ground: &Ground<'_>, settings: &Settings) -> Grown {
-    let features = ground.cuts.features();
-    let count = ground.slopes.len();
-    let mut rows: Vec<u32> = (0..count as u32).collect();
-    let mut nodes = vec![Node::Leaf(0.0)];
-    let histogram = add_up(ground, &rows);
-    let best = best_split(ground.cuts, &histogram, settings);
-    let mut open = vec![Open { node: 0, depth: 0, rows: 0..count, histogram, best }];
-    let mut leaves = Vec::new();
-    let (most_depth, most_leaves) = match settings.growth {
-        // 16 levels make 65,536 leaves, as many as positions can count; nobody needs more than 10.
-        Growth::DepthWise { depth } => (depth.min(12), usize::MAX),
-        Growth::LeafWise { leaves } => (u32::MAX, leaves.clamp(1, 4096) as usize),
-    };
-    loop {
-        let full = open.len() + leaves.len() >= most_leaves;
+pub(super) struct Growing {
+    rows: Vec<u32>,
+    nodes: Vec<Node>,
+    open: Vec<Open>,
+    leaves: Vec<(usize, std::ops::Range<usize>)>,
+}
+
+impl Growing {
+    /// One leaf that holds every row.
+    pub(super) fn new(ground: &Ground<'_>, settings: &Settings) -> Self {
+        let count = ground.slopes.len();
+        let rows: Vec<u32> = (0..count as u32).collect();
+        let histogram = add_up(ground, &rows);
+        let best = best_split(ground.cuts, &histogram, settings);
+        let open = vec![Open { node: 0, depth: 0, rows: 0..count, histogram, best }];
+        Self { rows, nodes: vec![Node::Leaf(0.0)], open, leaves: Vec::new() }
+    }
+
+    /// Looks at one leaf and splits it, where that gains anything; false when the tree is grown.
+    pub(super) fn step(&mut self, ground: &Ground<'_>, settings: &Settings) -> bool {
+        let Self { rows, nodes, open, leaves } = self;
+        let features = ground.cuts.features();
+        let (most_depth, most_leaves) = match settings.growth {
+            // 16 levels make 65,536 leaves, as many as positions can count; nobody needs more than 10.
+            Growth::DepthWise { depth } => (depth.min(12), usize::MAX),
+            Growth::LeafWise { leaves } => (u32::MAX, leaves.clamp(1, 4096) as usize),
+        };
+        if open.len() + leaves.len() >= most_leaves {
+            return false;
+        }
         let next = match settings.growth {
             Growth::DepthWise { .. } => (!open.is_empty()).then_some(0),
-            Growth::LeafWise { .. } => largest_gain(&open),
+            Growth::LeafWise { .. } => largest_gain(open),
         };
-        let Some(next) = next else { break };
+        let Some(next) = next else { return false };
         let mut leaf = open.remove(next);
-        let split = leaf.best.filter(|_| !full && leaf.depth < most_depth);
+        let split = leaf.best.filter(|_| leaf.depth < most_depth);
         let Some(split) = split else {
             leaves.push((leaf.node, leaf.rows));
-            continue;
+            return true;
         };
         let middle = partition(ground, &mut rows[leaf.rows.clone()], split, features) + leaf.rows.start;
         let (left, right) = (leaf.rows.start..middle, middle..leaf.rows.end);
@@ -109,18 +123,24 @@ pub(super) fn grow(ground: &Ground<'_>, settings: &Settings) -> Grown {
             let best = best_split(ground.cuts, &histogram, settings);
             open.push(Open { node, depth: leaf.depth + 1, rows, histogram, best });
         }
+        true
     }
-    leaves.extend(open.into_iter().map(|leaf| (leaf.node, leaf.rows)));
-    let leaves: Vec<(usize, Vec<u32>)> =
-        leaves.into_iter().map(|(node, range)| (node, rows[range].to_vec())).collect();
-    for (node, rows) in &leaves {
-        let (g, h) = rows.iter().fold((0.0, 0.0), |(g, h), row| {
-            let slope = ground.slopes[*row as usize];
-            (g + slope.0, h + slope.1)
-        });
-        nodes[*node] = Node::Leaf((-g / (h + settings.ridge).max(f64::MIN_POSITIVE)) as f32);
+
+    /// The tree as far as it has grown.
+    pub(super) fn grown(self, ground: &Ground<'_>, settings: &Settings) -> Grown {
+        let Self { rows, mut nodes, open, mut leaves } = self;
+        leaves.extend(open.into_iter().map(|leaf| (leaf.node, leaf.rows)));
+        let leaves: Vec<(usize, Vec<u32>)> =
+            leaves.into_iter().map(|(node, range)| (node, rows[range].to_vec())).collect();
+        for (node, rows) in &leaves {
+            let (g, h) = rows.iter().fold((0.0, 0.0), |(g, h), row| {
+                let slope = ground.slopes[*row as usize];
+                (g + slope.0, h + slope.1)
+            });
+            nodes[*node] = Node::Leaf((-g / (h + settings.ridge).max(f64::MIN_POSITIVE)) as f32);
+        }
+        Grown { nodes, leaves }
     }
-    Grown { nodes, leaves }
 }
 
 /// The open leaf whose split gains most, the first of equals; `None` if none can be split.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use prescale_models::anomaly::Filter;
 use prescale_models::choice::Choice as Models;
-use prescale_models::neural::{CoreKind, Network, Networks, Pooled, shipped};
+use prescale_models::neural::{CoreKind, Network, Pooled, shipped};
 use prescale_models::trees::{Booster, PooledTrees};
-use prescale_models::{Bin, Ensemble, Forecast, Forecaster, Grid, LEVELS, ModelKind, Quantiles, Target};
+use prescale_models::{
+    AllWeights, Bin, Ensemble, Forecast, Forecaster, Grid, LEVELS, ModelKind, Quantiles, Target,
+};
 
 use super::nodes::Nodes;
 use super::protocol::Protocol;
@@ -119,9 +121,9 @@ impl Choice {
         let ensemble = match self {
             Self::Node => Ensemble::node(grid, targets),
             Self::Cluster(CoreKind::Gru) => {
-                let mut networks = Networks::shipped();
-                networks.set(network);
-                Ensemble::chosen(grid, targets, &fitted.models, &networks)
+                let mut weights = AllWeights::shipped();
+                weights.set(network.into());
+                Ensemble::chosen(grid, targets, &fitted.models, &weights)
             }
             Self::Cluster(_) => Ensemble::cluster_with(grid, targets, network),
             Self::Headless => Ensemble::headless(grid, targets),

@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
-use prescale_models::neural::{CoreKind, Networks};
+use prescale_models::neural::CoreKind;
 use proptest::prelude::*;
 
 use super::super::tests::{Small, id, later};
 use super::super::{Cluster, Outcome};
 use super::*;
+use crate::fitted::Fitted;
 use crate::plan::Limiter;
 use crate::world::Mode;
 
@@ -284,20 +285,19 @@ fn state_that_other_weights_made_is_taken_and_no_forecaster_learns_anew() {
     saved(&mut small);
     small.cluster.checkpoint_lost(&id());
     let whole = checkpoint(&mut small);
-    let mut network = (**small.cluster.networks().of(CoreKind::Gru)).clone();
+    let mut network = (**small.cluster.weights().pooled.network(CoreKind::Gru)).clone();
     prescale_models::nn::Parameters::visit_mut(&mut network, "", &mut |_, _, values| {
         values.iter_mut().for_each(|weight| *weight *= 0.9);
     });
-    let mut networks = Networks::shipped();
-    networks.set(network.into());
-    let mut other = Cluster::new(ClusterSettings { networks, ..ClusterSettings::default() });
+    let mut weights = Fitted::shipped();
+    weights.pooled.set(std::sync::Arc::new(network).into());
+    let mut other = Cluster::new(ClusterSettings { weights, ..ClusterSettings::default() });
     let restored = other.restore(small.now(), &id(), &whole.base.unwrap(), &whole.tail);
     assert_eq!(restored, Ok(Restored::Whole));
     // The same comes of a change while it runs.
     let ensembles =
         |cluster: &Cluster| cluster.workloads[&id()].forecasts.save().ensembles.map(|saved| saved.bytes);
     assert_ne!(ensembles(&small.cluster), ensembles(&other));
-    small.cluster.set_network(other.networks().of(CoreKind::Gru));
-    small.cluster.set_network(Networks::shipped().of(CoreKind::Lstm));
+    small.cluster.set_weights(other.weights().clone());
     assert_eq!(ensembles(&small.cluster), ensembles(&other));
 }

@@ -82,10 +82,9 @@ fn forecast(
         (Wall((START + step * i as i64) * 1000), RequestsPerSecond::new(*mean).unwrap())
     };
     let history: Vec<_> = history.iter().enumerate().map(bin).collect();
-    let (choice, networks) =
-        (prescale_models::Choice::default(), prescale_models::neural::Networks::shipped());
-    let (mut forecasts, mut series) = (Forecasts::new(&choice, &networks), Series::new());
-    forecasts.replay(&history, &series);
+    let (choice, weights) = (prescale_models::Choice::default(), prescale_models::AllWeights::shipped());
+    let (mut forecasts, mut series) = (Forecasts::new(&choice, &weights), Series::new());
+    forecasts.replay(&history, &series, &weights);
     let mut uppers: Vec<(f64, [Vec<Option<Upper>>; 5])> =
         horizons.iter().map(|h| (*h, std::array::from_fn(|_| Vec::new()))).collect();
     for (second, count) in day.iter().enumerate() {
