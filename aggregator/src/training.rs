@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::state::State;
 use run::{Ended, Work};
 use schedule::{Share, TrainAt};
-use versions::Version;
+use versions::{Own, Version};
 
 /// Where the state of it is.
 pub const PATH: &str = "/api/v1/models/training";
@@ -431,7 +431,7 @@ impl Training {
             );
             return Some(());
         };
-        let mut own = Vec::new();
+        let mut own = Own::new();
         for workload in &dearest {
             let name = format!("{}/{}", workload.namespace, workload.name);
             let Ok((settings, _)) = inner.control.ask(|reply| Ask::Training(run as u64, reply)).await else {

@@ -22,7 +22,7 @@ async fn post(aggregator: &Aggregator, path: &str) -> (StatusCode, Value) {
 
 /// Three days of two workloads whose timer strikes every 23 minutes, which nothing that ships knows, up to now.
 fn history(names: [&str; 2]) -> String {
-    csv(names, |n, minute| {
+    csv(&names, |n, minute| {
         let spike = if (minute + 5 * n as i64) % 23 == 0 { 40 } else { 0 };
         10 + (minute * 7919 % 13) + spike
     })
@@ -30,7 +30,7 @@ fn history(names: [&str; 2]) -> String {
 
 /// The same of two whose spikes come five minutes after a low minute, at no regular time.
 fn announced(names: [&str; 2]) -> String {
-    csv(names, |n, minute| {
+    csv(&names, |n, minute| {
         let low = |minute| drawn(n, minute, 10) == 0;
         if low(minute - 5) {
             300
@@ -42,13 +42,14 @@ fn announced(names: [&str; 2]) -> String {
     })
 }
 
-/// The same again, but what announces a spike is another for each: five minutes after a low minute, and nine. Trees of both can't
-/// tell whose low minute it was.
-fn contradicting(names: [&str; 2]) -> String {
+/// The same again of many, but with the last one the low minute, seldom as it is, announces a lower one: trees of all can't tell
+/// whose it was.
+fn contradicting(names: &[&str]) -> String {
     csv(names, |n, minute| {
-        let low = |minute| drawn(n, minute, 10) == 0;
-        if low(minute - [5, 9][n]) {
-            300
+        let low = |minute| drawn(n, minute, 20) == 0;
+        let announced = if n + 1 == names.len() { 20 } else { 300 };
+        if low(minute - 5) {
+            announced
         } else if low(minute) {
             100
         } else {
@@ -63,10 +64,10 @@ fn drawn(n: usize, minute: i64, below: i64) -> i64 {
     ((mixed as u64) >> 33) as i64 % below
 }
 
-fn csv(names: [&str; 2], rate: impl Fn(usize, i64) -> i64) -> String {
+fn csv(names: &[&str], rate: impl Fn(usize, i64) -> i64) -> String {
     let now = Clock::real().now().wall.0 / 60_000;
     let mut csv = String::from("namespace,workload,unix_seconds,requests_per_second\n");
-    for (n, name) in names.into_iter().enumerate() {
+    for (n, name) in names.iter().enumerate() {
         for minute in now - 3 * 1440..now {
             writeln!(csv, "shop,{name},{},{}", minute * 60, rate(n, minute)).unwrap();
         }
@@ -196,11 +197,12 @@ async fn trees_are_fitted_anew_and_run_are_kept_and_can_be_gone_back_from_as_net
 #[tokio::test]
 async fn the_dearest_workloads_run_trees_of_their_own_where_those_are_better() {
     let scratch = Scratch::new();
-    // The second has more pods, and a third has not been seen for long enough to learn from.
-    let workloads = [("web", 1), ("cart", 3), ("new", 9)].map(|(name, pods)| workload("shop", name, pods));
-    let target = FakeTarget::start(workloads.into()).await;
-    let (history, state) =
-        (scratch.file("history.csv", contradicting(["web", "cart"])), scratch.name("state"));
+    // The last has more pods than those before it, and one has not been seen for long enough to learn from.
+    let pods = [("web", 1), ("api", 1), ("search", 1), ("cart", 3), ("new", 9)];
+    let target = FakeTarget::start(pods.map(|(name, pods)| workload("shop", name, pods)).into()).await;
+    let known = pods.map(|(name, _)| name);
+    let history = scratch.file("history.csv", contradicting(&known[..4]));
+    let state = scratch.name("state");
     let flags = ["--state-dir", &state, "--models", "tuned_smoothing,trees", "--own-trees", "2"];
     let with_history = [&flags[..], &["--history", &history, "--train-cpu-share", "1"]].concat();
     let mut aggregator = Aggregator::start(target.address, &with_history);

@@ -56,6 +56,9 @@ pub struct Version {
     pub gain: [f64; 3],
 }
 
+/// Trees of workloads' own, each with a version that names its workload.
+pub type Own = Vec<(Version, Arc<Booster>)>;
+
 /// All versions of all kinds as files, and which one of each runs: what a replica that leads gives the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Set {
@@ -210,7 +213,7 @@ impl Versions {
     ///
     /// # Errors
     /// What the file system said; nothing has changed then.
-    pub fn set_own(&mut self, own: Vec<(Version, Arc<Booster>)>) -> anyhow::Result<()> {
+    pub fn set_own(&mut self, own: Own) -> anyhow::Result<()> {
         let mut kept = self.without_own();
         if own.is_empty() && kept.len() == self.kept.len() {
             return Ok(());
@@ -551,9 +554,9 @@ mod tests {
         let mut versions = open();
         assert_eq!(running(&versions), [1, 0, 2, 3]);
         for kind in [CNN, TREES] {
-            assert_eq!(versions.running().of(kind), other_as(kind, 0.9));
+            assert_eq!(versions.running().pooled.of(kind), other_as(kind, 0.9));
         }
-        assert_eq!(versions.running().of(LSTM), LSTM.shipped());
+        assert_eq!(versions.running().pooled.of(LSTM), LSTM.shipped());
         assert_eq!(
             versions.kept().map(|it| (it.model.as_str(), it.parent)).collect::<Vec<_>>(),
             [("gru", 0), ("cnn", 0), ("trees", 0)]
@@ -723,7 +726,7 @@ mod tests {
         assert!(follower.take(&versions.set()).unwrap().1, "another replica runs them too");
         assert!(!follower.take(&versions.set()).unwrap().1, "it runs them already");
         assert_eq!(follower.running(), versions.running());
-        let broken = |change: &dyn Fn(&mut Vec<(Version, Arc<Booster>)>)| {
+        let broken = |change: &dyn Fn(&mut Own)| {
             let mut giver = Versions::open(None).unwrap();
             let mut all = vec![own("web", 0.1), own("cart", 0.2)];
             change(&mut all);
