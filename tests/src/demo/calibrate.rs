@@ -86,7 +86,7 @@ async fn highest_level(
         levels.spawn(async move {
             let totals = one_worker(deployment, &groups, |balancer| async move {
                 let tally = Arc::new(Tally::default());
-                load::play(&arrivals, Instant::now(), &balancer, &tally).await;
+                load::play(&arrivals, Instant::now(), load::CLIENT_LIMIT, &balancer, &tally).await;
                 Ok(tally.totals(objective))
             });
             totals.await.map(|(totals, _)| (index, totals))

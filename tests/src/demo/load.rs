@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::balancer::Balancer;
 
-/// A client gives up after this, real time; it then counts as aborted. Browsers wait longer, gateways 30 to 60 s.
+/// A client of the demo gives up after this, real time. Browsers wait longer, gateways 30 to 60 s.
 pub const CLIENT_LIMIT: Duration = Duration::from_secs(30);
 /// Requests under way at most. Each has a connection, so this stays below the limit of open files that
 /// [`super::machine::prepare`] asks for; the arrival that finds it reached fails and counts as slow.
@@ -29,8 +29,9 @@ pub struct Tally {
 /// One arrival's end.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
-    // From the scheduled arrival, ms; `None` if it failed.
-    latency_ms: Option<f32>,
+    /// As long as its client would have waited, if it failed.
+    latency_ms: f32,
+    failed: bool,
     at: Instant,
 }
 
@@ -49,7 +50,7 @@ pub struct Totals {
     pub no_worker: u64,
     /// Share of arrivals over the objective or failed.
     pub slow_share: f64,
-    /// Median over all arrivals; a failed one counts as [`CLIENT_LIMIT`].
+    /// Median over all arrivals; a failed one counts as long as its client would have waited.
     pub p50_ms: f64,
     /// As the median, 99 %.
     pub p99_ms: f64,
@@ -73,8 +74,12 @@ impl Tally {
         let answers = self.answers();
         let Some(since) = Instant::now().checked_sub(window) else { return (0, 0.0, 0.0) };
         // Ends are all but in order; a few ms of disorder don't matter for a line of progress.
-        let mut latencies: Vec<f32> =
-            answers.iter().rev().take_while(|answer| answer.at >= since).map(Answer::latency).collect();
+        let mut latencies: Vec<f32> = answers
+            .iter()
+            .rev()
+            .take_while(|answer| answer.at >= since)
+            .map(|answer| answer.latency_ms)
+            .collect();
         drop(answers);
         (latencies.len(), quantile(&mut latencies, 0.5), quantile(&mut latencies, 0.99))
     }
@@ -83,9 +88,9 @@ impl Tally {
     pub fn totals(&self, objective: Duration) -> Totals {
         let answers = self.answers();
         let objective_ms = objective.as_secs_f64() * 1e3;
-        let slow = |answer: &&Answer| answer.latency_ms.is_none_or(|ms| f64::from(ms) > objective_ms);
+        let slow = |answer: &&Answer| answer.failed || f64::from(answer.latency_ms) > objective_ms;
         let slow_share = answers.iter().filter(slow).count() as f64 / answers.len().max(1) as f64;
-        let mut latencies: Vec<f32> = answers.iter().map(Answer::latency).collect();
+        let mut latencies: Vec<f32> = answers.iter().map(|answer| answer.latency_ms).collect();
         drop(answers);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Totals {
@@ -106,12 +111,6 @@ impl Tally {
     }
 }
 
-impl Answer {
-    fn latency(&self) -> f32 {
-        self.latency_ms.unwrap_or(CLIENT_LIMIT.as_secs_f32() * 1e3)
-    }
-}
-
 /// The smallest value that at least `share` of them don't exceed; 0 of none.
 fn quantile(values: &mut [f32], share: f64) -> f64 {
     if values.is_empty() {
@@ -121,8 +120,15 @@ fn quantile(values: &mut [f32], share: f64) -> f64 {
     f64::from(*values.select_nth_unstable_by(rank, f32::total_cmp).1)
 }
 
-/// Sends one request per arrival (offsets from `starts`) to the workers of `balancer`; returns when the last has ended.
-pub async fn play(arrivals: &[Duration], starts: Instant, balancer: &Arc<Balancer>, tally: &Arc<Tally>) {
+/// Sends one request per arrival (offsets from `starts`) to the workers of `balancer`; returns when the last has ended. A client
+/// gives up after `patience`, real time; it then counts as aborted.
+pub async fn play(
+    arrivals: &[Duration],
+    starts: Instant,
+    patience: Duration,
+    balancer: &Arc<Balancer>,
+    tally: &Arc<Tally>,
+) {
     let mut under_way = tokio::task::JoinSet::new();
     let mut next = 0;
     while next < arrivals.len() {
@@ -133,7 +139,7 @@ pub async fn play(arrivals: &[Duration], starts: Instant, balancer: &Arc<Balance
             next += 1;
             tally.arrivals.fetch_add(1, Ordering::Relaxed);
             tally.late.fetch_max((now - due).as_micros() as u64, Ordering::Relaxed);
-            under_way.spawn(request(due, Arc::clone(balancer), Arc::clone(tally)));
+            under_way.spawn(request(due, patience, Arc::clone(balancer), Arc::clone(tally)));
         }
         // Reaps what has ended, so that the set stays as large as what is under way.
         while under_way.try_join_next().is_some() {}
@@ -141,21 +147,21 @@ pub async fn play(arrivals: &[Duration], starts: Instant, balancer: &Arc<Balance
     while under_way.join_next().await.is_some() {}
 }
 
-async fn request(due: Instant, balancer: Arc<Balancer>, tally: Arc<Tally>) {
+async fn request(due: Instant, patience: Duration, balancer: Arc<Balancer>, tally: Arc<Tally>) {
     let answered = if tally.in_flight.fetch_add(1, Ordering::Relaxed) < IN_FLIGHT_LIMIT {
-        exchange(&balancer, &tally).await
+        exchange(patience, &balancer, &tally).await
     } else {
         tally.refused.fetch_add(1, Ordering::Relaxed);
         false
     };
     tally.in_flight.fetch_sub(1, Ordering::Relaxed);
     let at = Instant::now();
-    let latency_ms = answered.then(|| (at - due).as_secs_f32() * 1e3);
-    tally.answers().push(Answer { latency_ms, at });
+    let took = if answered { at - due } else { patience };
+    tally.answers().push(Answer { latency_ms: took.as_secs_f32() * 1e3, failed: !answered, at });
 }
 
 // Whether it was answered with 200.
-async fn exchange(balancer: &Balancer, tally: &Tally) -> bool {
+async fn exchange(patience: Duration, balancer: &Balancer, tally: &Tally) -> bool {
     let Some(lease) = balancer.pick() else {
         tally.no_worker.fetch_add(1, Ordering::Relaxed);
         return false;
@@ -169,7 +175,7 @@ async fn exchange(balancer: &Balancer, tally: &Tally) -> bool {
         return false;
     }
     tally.sent.fetch_add(1, Ordering::Relaxed);
-    match tokio::time::timeout(CLIENT_LIMIT, connection.receive()).await {
+    match tokio::time::timeout(patience, connection.receive()).await {
         Ok(Ok(response)) => {
             if !response.closes {
                 lease.keep(connection);
@@ -200,7 +206,7 @@ mod tests {
     async fn an_arrival_that_finds_no_worker_is_slow_and_not_sent() {
         let (balancer, tally) = (Arc::new(Balancer::default()), Arc::new(Tally::default()));
         let arrivals: Vec<Duration> = (0..10).map(Duration::from_millis).collect();
-        play(&arrivals, Instant::now(), &balancer, &tally).await;
+        play(&arrivals, Instant::now(), CLIENT_LIMIT, &balancer, &tally).await;
         let totals = tally.totals(Duration::from_millis(200));
         assert_eq!((totals.arrivals, totals.sent, totals.no_worker, totals.unsent), (10, 0, 10, 10));
         assert_eq!(totals.slow_share, 1.0);

@@ -22,21 +22,21 @@ pub fn prepare() -> Result<()> {
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's version")?;
     check_kernel(release.trim())?;
-    allow_open_files(OPEN_FILES)
+    allow_open_files()
 }
 
-/// Raises this process' limit of open files, where it is lower.
+/// Raises this process' limit of open files to [`OPEN_FILES`], where it is lower.
 ///
 /// # Errors
-/// One sentence: only root goes above the hard limit, and nobody above the kernel's.
-pub fn allow_open_files(wanted: u64) -> Result<()> {
+/// One sentence, where the hard limit is lower too.
+pub fn allow_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
+    if limit.current.is_none_or(|current| current >= OPEN_FILES) {
         return Ok(());
     }
-    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).with_context(|| {
-        format!("up to {wanted} connections are open at once, and `ulimit -Hn` does not allow so many")
+    let wanted = Rlimit { current: Some(OPEN_FILES), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, wanted).with_context(|| {
+        format!("up to {OPEN_FILES} connections are opened, and `ulimit -Hn` does not allow so many")
     })
 }
 

@@ -60,7 +60,7 @@ pub async fn run(
     let tally = Arc::new(Tally::default());
     let mut watched = Watched::default();
     let ended: Result<()> = tokio::select! {
-        () = load::play(&stage.arrivals, starts, &balancer, &tally) => Ok(()),
+        () = load::play(&stage.arrivals, starts, load::CLIENT_LIMIT, &balancer, &tally) => Ok(()),
         ended = rival(stage, capacity, policy, starts, &supervisor, &instruments) => ended,
         ended = watch(stage, policy, starts, &supervisor, &tally, &instruments, &mut watched) => ended,
         () = shutdown.requested() => Err(anyhow!("stopped")),

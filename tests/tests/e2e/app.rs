@@ -15,6 +15,8 @@ use super::prescale::image_prefix;
 
 /// A request slower than this is slow.
 pub const OBJECTIVE: Duration = Duration::from_millis(200);
+/// A client gives up after this: what waits for an overloaded rival of the ramps keeps a connection each.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PORT: u16 = 8080;
 
 /// A workload called `web` of the tests' server.
@@ -190,7 +192,7 @@ impl Load {
         });
         let (began, tally) = (begin(), Arc::new(Tally::default()));
         let of = Arc::clone(&tally);
-        let playing = runtime().spawn(async move { play(&arrivals, began, &balancer, &of).await });
+        let playing = runtime().spawn(async move { play(&arrivals, began, PATIENCE, &balancer, &of).await });
         Self { began, tally, playing, _pods: pods }
     }
 
