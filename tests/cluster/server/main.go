@@ -24,8 +24,13 @@ func main() {
 	flag.Parse()
 	time.Sleep(*startUp)
 	free := make(chan struct{}, *slots)
-	http.HandleFunc("/", func(response http.ResponseWriter, _ *http.Request) {
-		free <- struct{}{}
+	http.HandleFunc("/", func(response http.ResponseWriter, request *http.Request) {
+		select {
+		case free <- struct{}{}:
+		case <-request.Context().Done():
+			// Whoever gave up while waiting costs those who still wait nothing.
+			return
+		}
 		begin := time.Now()
 		for time.Since(begin) < *spin {
 		}

@@ -166,24 +166,23 @@ async fn exchange(patience: Duration, balancer: &Balancer, tally: &Tally) -> boo
         tally.no_worker.fetch_add(1, Ordering::Relaxed);
         return false;
     };
-    let Ok(mut connection) = lease.connection().await else {
-        tally.refused.fetch_add(1, Ordering::Relaxed);
-        return false;
-    };
-    if connection.send().await.is_err() {
-        tally.refused.fetch_add(1, Ordering::Relaxed);
-        return false;
-    }
-    tally.sent.fetch_add(1, Ordering::Relaxed);
-    match tokio::time::timeout(patience, connection.receive()).await {
-        Ok(Ok(response)) => {
-            if !response.closes {
-                lease.keep(connection);
-            }
-            response.status == 200
+    let mut sent = false;
+    let answered = tokio::time::timeout(patience, async {
+        let mut connection = lease.connection().await?;
+        connection.send().await?;
+        sent = true;
+        tally.sent.fetch_add(1, Ordering::Relaxed);
+        let response = connection.receive().await?;
+        if !response.closes {
+            lease.keep(connection);
         }
+        anyhow::Ok(response.status == 200)
+    });
+    match answered.await {
+        Ok(Ok(well)) => well,
         Ok(Err(_)) | Err(_) => {
-            tally.aborted.fetch_add(1, Ordering::Relaxed);
+            let count = if sent { &tally.aborted } else { &tally.refused };
+            count.fetch_add(1, Ordering::Relaxed);
             false
         }
     }

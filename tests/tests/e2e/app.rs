@@ -15,7 +15,7 @@ use super::prescale::image_prefix;
 
 /// A request slower than this is slow.
 pub const OBJECTIVE: Duration = Duration::from_millis(200);
-/// A client gives up after this: what waits for an overloaded rival of the ramps keeps a connection each.
+/// A client gives up after this.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PORT: u16 = 8080;
 
@@ -180,11 +180,16 @@ pub struct Load {
 impl Load {
     /// Sends what `arrivals` says to the ready pods of `namespace`'s `web`.
     pub fn start(namespace: &Namespace, arrivals: Vec<Duration>) -> Self {
-        Self::start_at(namespace, arrivals, Instant::now)
+        Self::start_at(namespace, arrivals, PATIENCE, Instant::now)
     }
 
-    /// The same; the schedule begins when `begin` says, asked once a pod is ready.
-    pub fn start_at(namespace: &Namespace, arrivals: Vec<Duration>, begin: impl FnOnce() -> Instant) -> Self {
+    /// The same of clients who give up after `patience`; the schedule begins when `begin` says, asked once a pod is ready.
+    pub fn start_at(
+        namespace: &Namespace,
+        arrivals: Vec<Duration>,
+        patience: Duration,
+        begin: impl FnOnce() -> Instant,
+    ) -> Self {
         let balancer = Arc::new(Balancer::default());
         let pods = follow(namespace, &balancer);
         wait("a ready pod to send requests to", 60, || {
@@ -192,7 +197,7 @@ impl Load {
         });
         let (began, tally) = (begin(), Arc::new(Tally::default()));
         let of = Arc::clone(&tally);
-        let playing = runtime().spawn(async move { play(&arrivals, began, PATIENCE, &balancer, &of).await });
+        let playing = runtime().spawn(async move { play(&arrivals, began, patience, &balancer, &of).await });
         Self { began, tally, playing, _pods: pods }
     }
 

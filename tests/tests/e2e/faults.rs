@@ -177,7 +177,7 @@ fn writers(namespace: &Namespace) -> Vec<String> {
 
 /// The API server stands still for 30 s: nothing is written, every request is counted all the same, and then it goes on.
 pub fn api_server_away(run: &Run) {
-    const BEFORE: f64 = 20.0;
+    const BEFORE: f64 = 10.0;
     let namespace = Namespace::new("api-away");
     full("50", 3, None).start(&namespace);
     let scale = Scale::watch(&namespace);

@@ -90,12 +90,12 @@ const CALM: [&[Case]; 3] = [
 ];
 /// The last of its list: KEDA's kind, which is brought at the start, must have been noticed by then.
 const KINDS: Case = case("kinds", kinds::of_workloads);
-/// The only run of `--quick` has the machine for itself, but for those aside. Of ten, the first begins beside the calm ones, which
-/// have ended before its load rises.
+/// It wants a machine that does nothing else for minutes.
 const RAMP: Case = on_nodes("ramp", ramp::against_the_real_hpa);
 /// They measure times, or their load takes both cores of a small machine: pods beside them that ask for little are saturated, and
 /// rightly grow.
-const ALONE: [Case; 3] = [
+const ALONE: [Case; 4] = [
+    RAMP,
     case("step", reaction::to_a_step),
     on_nodes("cost", cost::of_two_thousand_requests),
     case("sample", sample::grows_under_its_load),
@@ -142,12 +142,8 @@ fn main() -> ExitCode {
         move || thread.join().unwrap_or_else(|_| vec![false; all])
     };
     let (beside, throughout) = (aside(&[BESIDE]), aside(&[THROUGHOUT]));
-    let (ten, one): (&[Case], &[Case]) = if quick { (&[], &[RAMP]) } else { (&[RAMP], &[]) };
-    let ten = aside(ten);
     SHORT.into_iter().filter(wanted).for_each(|case| count(run(case)));
     CALM.map(aside).into_iter().flat_map(|join| join()).for_each(&mut count);
-    one.iter().copied().filter(wanted).for_each(|case| count(run(case)));
-    ten().into_iter().for_each(&mut count);
     ALONE.into_iter().filter(wanted).for_each(|case| count(run(case)));
     beside().into_iter().for_each(&mut count);
     FAULTS.into_iter().filter(wanted).for_each(|case| count(run(case)));
@@ -157,13 +153,8 @@ fn main() -> ExitCode {
         count(run(LAST));
     }
     forward::close();
-    let left_out: Vec<_> = [RAMP]
-        .iter()
-        .chain(&ALONE)
-        .chain(&FAULTS)
-        .filter(|it| named(it) && !wanted(it))
-        .map(|it| it.name)
-        .collect();
+    let left_out: Vec<_> =
+        ALONE.iter().chain(&FAULTS).filter(|it| named(it) && !wanted(it)).map(|it| it.name).collect();
     if !left_out.is_empty() {
         println!("left out, for they need a cluster that is this machine's: {}", left_out.join(", "));
     }

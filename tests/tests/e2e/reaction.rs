@@ -10,7 +10,7 @@ use super::prescale::{agent_metrics, agent_on, all_measured, counted, nodes};
 const OPTING_LIMIT: f64 = 3.0;
 const STEP_LIMIT: f64 = 3.0;
 /// Between two steps' beginnings: one's calm is beside another's step.
-const APART: Duration = Duration::from_secs(8);
+const APART: Duration = Duration::from_secs(5);
 
 /// From the annotation to the first reading, and from its removal to no more.
 pub fn opting_in_and_out(run: &Run) {
