@@ -20,11 +20,14 @@ async fn post(aggregator: &Aggregator, path: &str) -> (StatusCode, Value) {
     (reply.status(), serde_json::from_slice(reply.body()).unwrap_or_else(|_| said()))
 }
 
-/// Three days of two workloads whose timer strikes every 23 minutes, which nothing that ships knows, up to now.
+/// Days of history, but for what says otherwise.
+const DAYS: i64 = 3;
+
+/// Two workloads whose timer strikes every 23 minutes, which nothing that ships knows, up to now.
 fn history(names: [&str; 2]) -> String {
     csv(&names, |n, minute| {
         let spike = if (minute + 5 * n as i64) % 23 == 0 { 40 } else { 0 };
-        10 + (minute * 7919 % 13) + spike
+        10 + (minute * 7919).rem_euclid(13) + spike
     })
 }
 
@@ -42,12 +45,12 @@ fn announced(names: [&str; 2]) -> String {
     })
 }
 
-/// The same again of many, but with the last one the low minute, seldom as it is, announces a lower one: trees of all can't tell
-/// whose it was.
+/// Twice as long of many, but with the last one the low minute, seldom as it is, announces a lower one: trees of all can't tell
+/// whose it was. A leaf wants a hundred rows, so that three days of one workload would not do.
 fn contradicting(names: &[&str]) -> String {
-    csv(names, |n, minute| {
-        let low = |minute| drawn(n, minute, 20) == 0;
-        let announced = if n + 1 == names.len() { 20 } else { 300 };
+    csv_of(2 * DAYS, names, |n, minute| {
+        let low = |minute| drawn(n, minute, 15) == 0;
+        let announced = if n + 1 == names.len() { 20 } else { 1000 };
         if low(minute - 5) {
             announced
         } else if low(minute) {
@@ -65,11 +68,16 @@ fn drawn(n: usize, minute: i64, below: i64) -> i64 {
 }
 
 fn csv(names: &[&str], rate: impl Fn(usize, i64) -> i64) -> String {
+    csv_of(DAYS, names, rate)
+}
+
+/// Up to now, which is minute 0.
+fn csv_of(days: i64, names: &[&str], rate: impl Fn(usize, i64) -> i64) -> String {
     let now = Clock::real().now().wall.0 / 60_000;
     let mut csv = String::from("namespace,workload,unix_seconds,requests_per_second\n");
     for (n, name) in names.iter().enumerate() {
-        for minute in now - 3 * 1440..now {
-            writeln!(csv, "shop,{name},{},{}", minute * 60, rate(n, minute)).unwrap();
+        for minute in -days * 1440..0 {
+            writeln!(csv, "shop,{name},{},{}", (now + minute) * 60, rate(n, minute)).unwrap();
         }
     }
     csv
