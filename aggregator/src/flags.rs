@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use prescale_core::choices::Pattern;
+use prescale_core::choices::{Choices, Pattern};
 use prescale_models::{Choice, WeightsKind};
 use prescale_shell::clock::ClockArgs;
 use prescale_shell::log::LogArgs;
@@ -149,16 +149,14 @@ impl Flags {
         {
             bail!("--models-for {pattern} is there twice: only the first would count");
         }
-        let mut chosen = self.models_for.iter().map(|(_, choice)| choice).chain([&self.models]);
-        if self.holidays.is_some() && !chosen.any(Choice::reads_holidays) {
+        let choices = Choices::new(self.models_for.clone(), self.models.clone());
+        if self.holidays.is_some() && !choices.all().any(Choice::reads_holidays) {
             bail!(
                 "--holidays: none of the models reads them; prophet and prophet_lstm do (--models, --models-for)"
             );
         }
-        let mut chosen = self.models_for.iter().map(|(_, choice)| choice).chain([&self.models]);
-        let trees = WeightsKind::Trees.name();
-        if self.own_trees > 0 && !chosen.any(|choice| choice.names().any(|name| name == trees)) {
-            bail!("--own-trees: no workload's models have {trees} among them (--models, --models-for)");
+        if self.own_trees > 0 && !choices.weights().contains(&WeightsKind::Trees) {
+            bail!("--own-trees: no workload's models have trees among them (--models, --models-for)");
         }
         if self.target == TargetAddress::Kubernetes && self.clock.clock_speed != 1.0 {
             bail!("--target kubernetes runs in real time: leave --clock-speed out");

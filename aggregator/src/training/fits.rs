@@ -105,23 +105,20 @@ impl Training {
         let (inner, kind) = (&self.0, WeightsKind::Trees);
         let (from, champion) = inner.state.weights().active(kind);
         let most = inner.settings.own_trees;
-        let Ok(dearest) = inner.control.ask(|reply| Ask::Dearest(most, reply)).await else {
+        let dearest = inner.control.ask(|reply| Ask::Dearest(most, reply)).await;
+        let about = inner.control.ask(|reply| Ask::Training(run as u64, reply)).await;
+        let (Ok(dearest), Ok((settings, _))) = (dearest, about) else {
             tracing::warn!(
                 "no trees of workloads' own are fitted: the aggregator has more to do than it can"
             );
             return Some(());
         };
+        let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
+        let settings = RetrainingSettings { workloads: 1, ..settings };
         let mut own = Own::new();
         for workload in &dearest {
-            let name = format!("{}/{}", workload.namespace, workload.name);
-            let Ok((settings, _)) = inner.control.ask(|reply| Ask::Training(run as u64, reply)).await else {
-                tracing::warn!("{name} runs the trees of all: the aggregator has more to do than it can");
-                continue;
-            };
-            let trained_until_unix_ms = settings.split() * i64::from(settings.grid.step_seconds) * 1000;
-            let settings = RetrainingSettings { workloads: 1, ..settings };
             let (of, alone) = ((run, kind, Some(workload.clone())), vec![workload.clone()]);
-            let challenge = match self.judged(of, champion.clone(), settings, alone).await {
+            let challenge = match self.judged(of, champion.clone(), settings.clone(), alone).await {
                 Some(Ended::Judged(challenge)) => challenge,
                 Some(Ended::Stopped) => return None,
                 None => None,
@@ -132,8 +129,10 @@ impl Training {
             {
                 let [mean, low, high] = gain.map(percent);
                 tracing::info!(
-                    "{name} has trees of its own: on its newest day their loss is lower than that of version {from} by \
-                     {mean} (90 % interval {low} to {high})"
+                    "{}/{} has trees of its own: on its newest day their loss is lower than that of version {from} by \
+                     {mean} (90 % interval {low} to {high})",
+                    workload.namespace,
+                    workload.name
                 );
                 let version = self.version(&challenge, gain, trained_until_unix_ms);
                 own.push((Version { workload: Some(workload.clone()), ..version }, Arc::clone(booster)));
@@ -164,17 +163,12 @@ impl Training {
     /// What is to be said of a challenger that is better.
     fn version(&self, challenge: &Challenge, gain: [f64; 3], trained_until_unix_ms: i64) -> Version {
         Version {
-            number: 0,
-            model: String::new(),
-            workload: None,
-            parent: 0,
-            weights: String::new(),
-            code: String::new(),
             trained_until_unix_ms,
             made_unix_ms: self.0.clock.now().wall.0,
             workloads: challenge.taught,
             records: challenge.records,
             gain,
+            ..Version::default()
         }
     }
 

@@ -29,7 +29,7 @@ pub const MOST_OWN: usize = 50;
 const MOST_BYTES: u64 = 1024 * 1024;
 
 /// What a version was made of, and why it was admitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// 1 and up, over all kinds.
     pub number: u32,
@@ -187,25 +187,13 @@ impl Versions {
     pub fn add(&mut self, weights: Weights, version: Version) -> anyhow::Result<u32> {
         let (number, kind) = (self.next_number(), weights.kind());
         let version = self.filled_in(number, &weights, version);
-        let active = self.with(kind, number);
-        let directory = self.directory();
-        if let Some(directory) = &directory {
-            Files::of(&version, &weights).write(directory, number)?;
-            write(&directory.join(ACTIVE), lines(active).as_bytes())?;
+        let mut kept = self.kept.clone();
+        kept.push((version, weights));
+        if kept.iter().filter(|(it, _)| it.is_pooled(kind)).count() > KEPT {
+            let oldest = kept.iter().position(|(it, _)| it.is_pooled(kind)).expect("there are some");
+            kept.remove(oldest);
         }
-        self.kept.push((version, weights));
-        self.active = active;
-        while self.kept().filter(|it| it.is_pooled(kind)).count() > KEPT {
-            let oldest = self.kept().position(|it| it.is_pooled(kind)).expect("there are some");
-            let (gone, _) = self.kept.remove(oldest);
-            for end in ["json", "safetensors"] {
-                if let Some(directory) = &directory
-                    && let Err(error) = fs::remove_file(directory.join(format!("{}.{end}", gone.number)))
-                {
-                    tracing::warn!("the weights of version {} are left behind: {error}", gone.number);
-                }
-            }
-        }
+        self.replace(kept, self.with(kind, number))?;
         Ok(number)
     }
 
@@ -298,10 +286,6 @@ impl Versions {
             (runs != ran).then_some(Swapped { kind, was, now })
         });
         Ok((swapped.collect(), self.running().own != own))
-    }
-
-    fn directory(&self) -> Option<PathBuf> {
-        self.state.as_ref().map(|state| state.join(DIRECTORY))
     }
 
     /// The active ones, this one among them.
@@ -487,17 +471,12 @@ mod tests {
 
     fn blank() -> Version {
         Version {
-            number: 0,
-            model: String::new(),
-            workload: None,
-            parent: 0,
-            weights: String::new(),
-            code: String::new(),
             trained_until_unix_ms: 5,
             made_unix_ms: 6,
             workloads: 7,
             records: 200,
             gain: [0.2, 0.1, 0.3],
+            ..Version::default()
         }
     }
 

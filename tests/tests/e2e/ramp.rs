@@ -61,6 +61,7 @@ struct Verdict {
 pub fn against_the_real_hpa(run: &Run) {
     let (times, run) = (run.times(10), *run);
     let needed = (times * 8).div_ceil(10);
+    let good_ones = |verdicts: &[Verdict]| verdicts.iter().filter(|it| it.good).count();
     let (tell, ended) = std::sync::mpsc::channel();
     let mut verdicts: Vec<Verdict> = Vec::new();
     for time in 1..=times {
@@ -68,7 +69,7 @@ pub fn against_the_real_hpa(run: &Run) {
             std::thread::sleep(APART);
         }
         verdicts.extend(ended.try_iter());
-        let good = verdicts.iter().filter(|it| it.good).count();
+        let good = good_ones(&verdicts);
         if good >= needed || verdicts.len() - good > times - needed {
             break;
         }
@@ -81,8 +82,7 @@ pub fn against_the_real_hpa(run: &Run) {
     }
     drop(tell);
     verdicts.extend(ended);
-    let made = verdicts.len();
-    let good = verdicts.iter().filter(|it| it.good).count();
+    let (made, good) = (verdicts.len(), good_ones(&verdicts));
     let cheap = verdicts.iter().filter(|it| it.cheap).count();
     let missed = if cheap < needed { ": MISSED" } else { "" };
     run.say(&format!(
