@@ -107,20 +107,20 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
     let scale = Scale::watch(&namespace);
     let lease =
         Watch::start(&["lease", "prescale-aggregator", "--namespace", NAMESPACE], "{.spec.holderIdentity}");
-    // The leader writes at the first rise: what it wrote must be no stranger's to the next. It goes at the second. The
-    // third comes when a stopped one has gone on: then both would write, if both might. Each rise is to more than twice
-    // the load: a burst is planned for up to that, so a smaller one may find its pods there already.
-    let parts = [steady(20.0, CALM), steady(60.0, RISE), steady(200.0, RISE), steady(500.0, 60.0)];
     if let Some(remembered) = remembered {
         remembered.minute(CALM + RISE);
     }
-    let load = Load::start(&namespace, arrivals(&parts, 6));
+    // The leader writes at the first rise: what it wrote must be no stranger's to the next. The second begins when it is gone,
+    // the third when a stopped one has gone on: then both would write, if both might. Each rise is to more than twice
+    // the load: a burst is planned for up to that, so a smaller one may find its pods there already.
+    let first = Load::start(&namespace, arrivals(&[steady(20.0, CALM), steady(60.0, 120.0)], 6));
+    let rise = |rate: f64, seed: u64| Load::start(&namespace, arrivals(&[steady(rate, 90.0)], seed));
     all_measured(&namespace.0);
-    let at = |rises: f64| load.began + Duration::from_secs_f64(CALM + rises * RISE);
     let leader = prescale::leader();
     let pid = process(&leader, "prescale-aggregator");
-    scale.change_after(load.began, 60);
-    wait("the second rise", 60, || if Instant::now() >= at(1.0) { Ok(()) } else { Err("not yet".into()) });
+    scale.change_after(first.began, 60);
+    let end = first.began + Duration::from_secs_f64(CALM + RISE);
+    wait("the leader's end", 60, || if Instant::now() >= end { Ok(()) } else { Err("not yet".into()) });
     let names = remembered.map_or(vec![], |remembered| vec![namespace.0.as_str(), remembered.namespace()]);
     let before: Vec<Known> = names.iter().map(|name| Known::of(name).expect("the leader answers")).collect();
     let gone = Instant::now();
@@ -133,14 +133,18 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
             signal(pid, Signal::CONT);
         });
     }
+    let second = rise(140.0, 7);
     let (next, replicas) = scale.change_after(gone, 60);
     let took = next.duration_since(gone).as_secs_f64();
     for (name, before) in names.into_iter().zip(&before) {
         run.say(&format!("{how}: of {name} the next leader knows {}", before.goes_on(name)));
     }
-    let (again, more) = scale.change_after(at(2.0), 60);
-    let later = again.duration_since(at(2.0)).as_secs_f64();
-    load.stop();
+    let again = gone + Duration::from_secs_f64(RISE);
+    wait("the next rise", 60, || if Instant::now() >= again { Ok(()) } else { Err("not yet".into()) });
+    let third = rise(300.0, 8);
+    let (again, more) = scale.change_after(third.began, 60);
+    let later = again.duration_since(third.began).as_secs_f64();
+    [first, second, third].map(Load::stop);
     let holders = holders(&lease);
     let writers = writers(&namespace);
     run.say(&format!(

@@ -169,6 +169,9 @@ fn run(case: Case, quick: bool) -> bool {
     let thread = std::thread::Builder::new().name(case.name.to_owned());
     let thread = thread.spawn(move || (case.run)(&Run { name: case.name, quick }));
     let passed = thread.is_ok_and(|thread| thread.join().is_ok());
+    if !passed {
+        println!("{}: what Prescale says\n{}", case.name, prescale::last_words());
+    }
     let verdict = if passed { "ok" } else { "FAILED" };
     println!("test {} ... {verdict}, {:.1} s", case.name, begin.elapsed().as_secs_f64());
     passed

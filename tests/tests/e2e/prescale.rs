@@ -106,6 +106,28 @@ pub fn ready() {
     }
 }
 
+/// What someone would look at first when a test has failed: the pods, and the last lines of their logs, those of containers
+/// that have ended before them too.
+pub fn last_words() -> String {
+    let say = |arguments: &[&str]| {
+        let always = ["--namespace", NAMESPACE, "--request-timeout=10s"];
+        try_kubectl(&[arguments, &always].concat()).unwrap_or_else(|said| said)
+    };
+    let mut words = say(&["get", "pods", "-o", "wide", "--no-headers"]);
+    let names = say(&["get", "pods", "-o", "name"]);
+    for pod in names.lines().filter(|name| name.starts_with("pod/")) {
+        for previous in [true, false] {
+            let log = say(&["logs", pod, "--tail=12", "--timestamps", &format!("--previous={previous}")]);
+            // Most have no previous one.
+            if !(previous && log.contains("not found")) {
+                let which = if previous { "ended before" } else { "now" };
+                words.push_str(&format!("\n--- {pod}, {which}\n{log}"));
+            }
+        }
+    }
+    words
+}
+
 /// How the aggregator's containers are called: what its chart's values made of it.
 fn flags() -> &'static str {
     static FLAGS: OnceLock<String> = OnceLock::new();

@@ -27,7 +27,7 @@ impl Remembered {
     fn begin() -> Self {
         let namespace = Namespace::new("remembered");
         let annotations = vec![("mode", "observe".to_owned())];
-        App { annotations, ..App::default() }.start(&namespace);
+        App { cpu: "100m", annotations, ..App::default() }.start(&namespace);
         // Longer than all tests together.
         let load = Load::start(&namespace, arrivals(&[steady(25.0, 3600.0)], 10));
         Self(namespace, load)
