@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::comparison::Comparison;
-use crate::control::{Ask, Overloaded, TargetHealth};
+use crate::control::{Ask, Health, Overloaded};
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::page;
@@ -57,8 +57,8 @@ pub struct Api {
     pub ingest: Ingest,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The target's health.
-    pub target: watch::Receiver<TargetHealth>,
+    /// Whether the target answers and the agents are heard.
+    pub health: watch::Receiver<Health>,
     /// Where the target is, for people.
     pub target_name: String,
     /// The demo's finished runs.
@@ -207,12 +207,16 @@ impl Api {
         }
     }
 
-    /// Ready once the target has said what exists. A target that goes away later takes nothing from that: agents
-    /// must go on reporting, and a Service would send them to an aggregator that is ready.
+    /// Ready once the target has said what exists and the agents are heard, so that a rollout replaces a leader only beside
+    /// one that can go on at once. A target that goes away later takes nothing from that: agents must go on reporting, and a
+    /// Service would send them to an aggregator that is ready.
     fn ready(&self) -> admin::Readiness {
-        let health = self.target.borrow();
-        if health.seen {
+        let health = self.health.borrow();
+        if health.heard {
             return Ok(());
+        }
+        if health.seen {
+            return Err(health.unheard.clone());
         }
         let name = &self.target_name;
         Err(match &health.down {
@@ -230,7 +234,7 @@ impl Api {
 
     async fn list(&self) -> Response {
         let Ok(list) = self.ingest.control.ask(Ask::List).await else { return overloaded() };
-        let health = self.target.borrow().clone();
+        let health = self.health.borrow().clone();
         let target = TargetView {
             name: &self.target_name,
             up: health.seen && health.down.is_none(),
@@ -261,7 +265,7 @@ impl Api {
                     let first = workload.now_unix_ms - i64::from(seconds) * 1000;
                     workload.timeline.retain(|moment| moment.at_unix_ms >= first);
                 }
-                let all = Arc::clone(&self.target.borrow().refusals);
+                let all = Arc::clone(&self.health.borrow().refusals);
                 let own =
                     |it: &&view::Refusal| it.namespace == workload.namespace && it.name == workload.name;
                 serialized(&Workload { workload: &workload, refusals: all.iter().filter(own).collect() })

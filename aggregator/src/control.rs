@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prescale_core::Mono;
 use prescale_core::cluster::{Cluster, Outcome, Refused};
 use prescale_core::fitted::Fitted;
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
+use prescale_core::{Mono, Now};
 use prescale_models::retraining::{History, RetrainingSettings};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
@@ -37,6 +37,11 @@ const BURST_TICK_SECONDS: f64 = 0.25;
 const QUEUE: usize = 256;
 /// Longest wait for an answer, real time; a tick may take its second, more is overload.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So long a start waits for agents at most, real time. A replica that has moved is found when its name is looked up anew, which a
+/// cluster's name servers usually do after 30 s; a node may be without an agent for good.
+const LISTENING: Duration = Duration::from_secs(60);
+/// Most nodes that a sentence names.
+const NAMED: usize = 3;
 /// How long writes may take after the stop, real time.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -102,11 +107,15 @@ impl WatchLists {
     }
 }
 
-/// Whether the target answers, and what it refuses.
+/// Whether the target answers, and what it refuses; whether the agents are heard.
 #[derive(Clone, Debug, Default)]
-pub struct TargetHealth {
-    /// It has answered at least once.
+pub struct Health {
+    /// The target has answered at least once.
     pub seen: bool,
+    /// Every node with pods to measure has reported at least once, or this has waited long enough for those that have not.
+    pub heard: bool,
+    /// Until then, in one sentence who has not.
+    pub unheard: String,
     /// Since when it does not, and why not.
     pub down: Option<(Instant, String)>,
     /// What stands refused, by its last answer.
@@ -136,8 +145,8 @@ pub struct Running {
     pub control: Control,
     /// Watch lists; `None` until the target has answered.
     pub lists: watch::Receiver<Option<WatchLists>>,
-    /// The target.
-    pub target: watch::Receiver<TargetHealth>,
+    /// The target, and the agents.
+    pub health: watch::Receiver<Health>,
 }
 
 /// Starts the loop. It ticks until `shutdown`, answers until every [`Control`] is dropped, then waits for the writes
@@ -148,7 +157,7 @@ pub struct Running {
 pub fn start(mut parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Running, tokio::task::JoinHandle<()>)> {
     let (asks, questions) = mpsc::channel(QUEUE);
     let (lists, lists_out) = watch::channel(None);
-    let (health, health_out) = watch::channel(TargetHealth::default());
+    let (health, health_out) = watch::channel(Health::default());
     let again = Arc::new(Notify::new());
     // One world waits at most: a newer one makes it worthless.
     let (worlds, worlds_in) = mpsc::channel(1);
@@ -158,9 +167,19 @@ pub fn start(mut parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Running, t
     let (state, metrics) = (Arc::clone(&parts.state), Arc::clone(&parts.metrics));
     let checkpoints = Checkpoints::new(state, metrics, parts.source, &mut parts.cluster)?;
     let last_tick = Mono::default();
-    let control = Loop { parts, writes, checkpoints, lists, health, again, last_tick, violations: 0 };
+    let control = Loop {
+        parts,
+        writes,
+        checkpoints,
+        lists,
+        health,
+        again,
+        last_tick,
+        listening_since: None,
+        violations: 0,
+    };
     let task = tokio::spawn(control.run(questions, worlds_in, shutdown));
-    Ok((Running { control: Control(asks), lists: lists_out, target: health_out }, task))
+    Ok((Running { control: Control(asks), lists: lists_out, health: health_out }, task))
 }
 
 struct Loop {
@@ -168,9 +187,10 @@ struct Loop {
     writes: Writes,
     checkpoints: Checkpoints,
     lists: watch::Sender<Option<WatchLists>>,
-    health: watch::Sender<TargetHealth>,
+    health: watch::Sender<Health>,
     again: Arc<Notify>,
     last_tick: Mono,
+    listening_since: Option<Instant>,
     violations: u64,
 }
 
@@ -218,6 +238,7 @@ impl Loop {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
+        self.listen(began, now);
         self.parts.metrics.leads.set(i64::from(leads));
         self.parts.cluster.set_standby(!leads);
         let plan = self.parts.cluster.tick(now);
@@ -239,6 +260,32 @@ impl Loop {
         }
         self.parts.metrics.writes_in_flight.set(self.writes.under_way() as i64);
         self.checkpoints.after(&mut self.parts.cluster, now);
+    }
+
+    /// Whether the agents are heard, until they are. Who is to replace replicas one by one must know: what a leader plans that
+    /// hears nobody is to hold everything.
+    fn listen(&mut self, real: Instant, now: Now) {
+        if self.health.borrow().heard {
+            return;
+        }
+        let since = *self.listening_since.get_or_insert(real);
+        let unheard = self.parts.cluster.unheard(now);
+        let heard = unheard.is_empty() || real.duration_since(since) >= LISTENING;
+        let mut sentence = String::new();
+        if !unheard.is_empty() {
+            let names: Vec<&str> = unheard.iter().copied().take(NAMED).collect();
+            let more = if unheard.len() > NAMED { ", …" } else { "" };
+            let count = unheard.len();
+            sentence =
+                format!("no report yet of nodes with pods to measure: {count} ({}{more})", names.join(", "));
+        }
+        if heard && !sentence.is_empty() {
+            tracing::warn!(
+                "waited {} s for the agents, and waits no longer: {sentence}",
+                LISTENING.as_secs()
+            );
+        }
+        self.health.send_modify(|health| (health.heard, health.unheard) = (heard, sentence));
     }
 
     /// Says so when a plan broke one of its own rules; it was refused then.
@@ -278,8 +325,10 @@ impl Loop {
     fn world(&mut self, world: Result<World, TargetError>) {
         match world {
             Ok(mut world) => {
+                let now = self.parts.clock.now();
+                self.parts.cluster.world(now, &world.workloads);
+                self.listen(Instant::now(), now);
                 self.target_is_up(&mut world);
-                self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
                 self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();
             }

@@ -122,7 +122,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         source: if taken { Source::Leader } else { Source::Store },
     };
     let (running, control_loop) = control::start(parts, shutdown.clone())?;
-    let Running { control, lists, target: health } = running;
+    let Running { control, lists, health } = running;
     let training = Training::new(
         TrainingSettings {
             kinds,
@@ -151,7 +151,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let api = Arc::new(Api {
         ingest: Ingest { token, reviewer, control, lists, shutdown: shutdown.clone() },
         metrics,
-        target: health,
+        health,
         target_name: flags.target.to_string(),
         comparison: Comparison(flags.comparison),
         predict: Predict::new(shutdown.clone()),

@@ -73,7 +73,7 @@ impl Choices {
 
     /// The kinds of weights that some choice runs with, each once: these are fitted to the cluster's own history.
     pub fn weights(&self) -> Vec<WeightsKind> {
-        let chosen = |kind: &WeightsKind| self.all().flat_map(Choice::names).any(|name| name == kind.name());
+        let chosen = |kind: &WeightsKind| self.all().any(|choice| choice.has(kind.name()));
         WeightsKind::ALL.into_iter().filter(chosen).collect()
     }
 }

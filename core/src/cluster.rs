@@ -47,7 +47,7 @@ use crate::time::{Now, Wall};
 use crate::units::{RequestsPerSecond, Seconds};
 use crate::view;
 use crate::wire::{NodeReport, VERSION, WatchList, WatchedPod};
-use crate::world::{Pod, WorkloadId, WorkloadState};
+use crate::world::{Pod, PodPhase, WorkloadId, WorkloadState};
 use tracked::Tracked;
 
 /// What a cluster works by.
@@ -182,9 +182,7 @@ impl Cluster {
 
     /// The workloads with the most pods among those that trees forecast, `most` at most: what they run with costs most.
     pub fn dearest(&self, most: usize) -> Vec<WorkloadId> {
-        let of_trees = |id: &WorkloadId| {
-            self.settings.models.of(id).names().any(|name| name == WeightsKind::Trees.name())
-        };
+        let of_trees = |id: &WorkloadId| self.settings.models.of(id).has(WeightsKind::Trees.name());
         let mut all: Vec<(Reverse<u32>, &WorkloadId)> = self
             .workloads
             .iter()
@@ -316,6 +314,15 @@ impl Cluster {
         let bound = states.flat_map(|state| state.pods.iter().map(|pod| pod.node.as_str()));
         let all: BTreeSet<&str> = bound.chain(self.merge.nodes(now).map(|(node, _)| node)).collect();
         all.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The nodes with ready pods to measure that have not reported since this began, by name: what it plans lacks theirs.
+    pub fn unheard(&self, now: Now) -> BTreeSet<&str> {
+        let pods = self.workloads.values().filter_map(Tracked::state).flat_map(|state| &state.pods);
+        let ready = pods.filter(|pod| pod.phase == PodPhase::Ready).map(|pod| pod.node.as_str());
+        let heard: BTreeSet<&str> =
+            self.merge.nodes(now).filter(|(_, age)| age.is_some()).map(|(node, _)| node).collect();
+        ready.filter(|node| !heard.contains(node)).collect()
     }
 
     /// How often a plan broke which rule, since the start. Above 0 is a mistake of ours.

@@ -115,6 +115,11 @@ impl Choice {
         self.experts.iter().map(|kind| kind.name()).chain(self.head.map(CoreKind::name))
     }
 
+    /// Whether the model of this name is one of them, on whatever grid.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().any(|it| it == name)
+    }
+
     /// The experts of this grid, each with the weight to start from.
     pub fn experts(&self, grid: Grid) -> Vec<(ModelKind, f64)> {
         let here = self.experts.iter().filter(|kind| runs_on(**kind, grid));

@@ -55,7 +55,7 @@ pub fn said(reply: &Reply) -> String {
 /// Bounds on what the server may take from us. All times are real time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest wait for a connection.
+    /// Longest wait for somebody to accept: a server that has moved is found when its name is looked up for the next request.
     pub connect: Duration,
     /// Longest wait from a request's start to its reply's end, connection included.
     pub reply: Duration,
@@ -66,8 +66,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // One lost SYN is sent again after 1 s, a second one after 3 s.
-            connect: Duration::from_secs(4),
+            // One lost SYN is sent again after 1 s; after a second one the caller begins anew.
+            connect: Duration::from_millis(1500),
             reply: Duration::from_secs(10),
             reply_bytes: 1024 * 1024,
         }
@@ -77,6 +77,9 @@ impl Default for Limits {
 /// A connection is kept for each request that may be under way at the same time; callers have a long poll and a
 /// report, so four is plenty.
 const IDLE_CONNECTIONS: usize = 4;
+
+/// Longest wait for a handshake: of one that is busy with those of 5,000 agents, which come back together.
+const HANDSHAKE: Duration = Duration::from_secs(4);
 
 /// How a client proves itself, and whom it believes.
 #[derive(Clone, Debug, Default)]
@@ -269,7 +272,6 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, Failure> {
-        let began = tokio::time::Instant::now();
         let connecting = TcpStream::connect(&self.address.authority);
         let stream = tokio::time::timeout(self.limits.connect, connecting)
             .await
@@ -283,7 +285,7 @@ impl Client {
         let stream = StallLimit::new(stream, self.limits.reply);
         let Some(authority) = &self.authority else { return speak(stream).await };
         let shaking = authority.connect(&self.address.host, stream);
-        let stream = tokio::time::timeout_at(began + self.limits.connect, shaking)
+        let stream = tokio::time::timeout(HANDSHAKE, shaking)
             .await
             .map_err(|_| Failure::Tls(Distrust::Handshake))?
             .map_err(Failure::Tls)?;

@@ -142,7 +142,12 @@ async fn a_target_that_goes_away_holds_everything_and_is_found_again() {
     assert!(aggregator.log().contains("the target gives no answer"), "{}", aggregator.log());
     // Agents go on as before.
     assert_eq!(aggregator.watch_list("node-a", None).await.unwrap().pods.len(), 1);
-    assert_eq!(aggregator.client.get("/readyz").await.unwrap().status(), StatusCode::OK);
+    // Heard after the target had gone: ready all the same.
+    until("readiness", async || match aggregator.client.get("/readyz").await.unwrap().status() {
+        StatusCode::OK => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
     target.come_back().await;
     aggregator
         .under_load((&Clock::real(), EVERY), &mut agent, 45.0, "a write after its return", async || {

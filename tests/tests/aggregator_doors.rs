@@ -269,7 +269,19 @@ async fn no_watch_list_is_made_up_before_the_target_has_answered() {
     target.come_back().await;
     let list = until("a watch list", async || aggregator.watch_list("node-a", None).await).await;
     assert_eq!(list.pods.len(), 1);
-    assert_eq!(ready().await.0, StatusCode::OK);
+    // A rollout that went on now would leave a leader that hears nobody.
+    let (status, sentence) = ready().await;
+    assert!(
+        status == StatusCode::SERVICE_UNAVAILABLE && sentence.contains("1 (node-a)"),
+        "{status} {sentence}"
+    );
+    let mut agent = FakeAgent::default();
+    aggregator.report(&agent.report(wall_now(), &list, 10.0)).await;
+    until("readiness", async || match ready().await {
+        (StatusCode::OK, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     assert_eq!(aggregator.client.get("/healthz").await.unwrap().status(), StatusCode::OK);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prescale_models::catalogue::{Card, Part, catalogue};
-use prescale_models::{AllWeights, Choice, Ensemble, Grid, Level, WeightsKind};
+use prescale_models::{AllWeights, Ensemble, Grid, Level, WeightsKind};
 
 use super::forecasts::Forecasts;
 use super::scores::of_ensemble;
@@ -61,7 +61,7 @@ pub(super) fn models<'a>(
             what: card.what,
             source: card.source,
             awake_after: card.awake_after,
-            on: choices.all().flat_map(Choice::names).any(|name| name == card.name),
+            on: choices.all().any(|choice| choice.has(card.name)),
             weights: fitted.or(card.weights).map(|checksum| format!("{checksum:08x}")),
             grids: steps.into_iter().filter(|step| runs(*step)).map(|step| grid(card.name, step)).collect(),
         }
@@ -136,6 +136,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use prescale_models::Choice;
+
     use super::*;
     use crate::time::{Mono, Wall};
     use crate::units::RequestsPerSecond;

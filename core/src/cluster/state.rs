@@ -271,6 +271,9 @@ impl Tracked {
         if let Some(replicas) = self.memory.newest_replicas() {
             self.writes.expect(replicas);
         }
+        // What the last writer wrote after its last save the target has shown us: the growth that it used up is no longer to be
+        // had, and that from what it wrote is.
+        self.memory.go_on_from(&other.memory);
         self.state.clone_from(&other.state);
     }
 }

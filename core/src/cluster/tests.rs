@@ -185,7 +185,7 @@ impl Small {
         new
     }
 
-    fn report(&mut self) -> NodeReport {
+    pub(in crate::cluster) fn report(&mut self) -> NodeReport {
         let mut left = self.rps as u64;
         let mut serving = self.state.pods.iter().filter(|p| p.phase == PodPhase::Ready).count() as u64;
         let read = self.now().wall;
@@ -572,4 +572,32 @@ fn what_a_network_learns_from_are_the_minutes_without_gaps_and_lower_bounds_in_t
         "the minute that is open is none yet"
     );
     assert_eq!(small.cluster.minutes(&WorkloadId { name: "other".into(), ..id() }), None);
+}
+
+#[test]
+fn a_node_is_unheard_of_while_it_has_ready_pods_and_has_never_reported() {
+    let mut small = Small::new(1, 20.0);
+    let unheard =
+        |small: &Small| small.cluster.unheard(small.now()).into_iter().collect::<Vec<_>>().join(",");
+    small.reporting = false;
+    small.seconds(2);
+    assert_eq!(unheard(&small), "node-1");
+    small.reporting = true;
+    small.second();
+    assert_eq!(unheard(&small), "");
+    // One that falls silent has been heard: its workloads hold.
+    small.reporting = false;
+    small.seconds(60);
+    assert_eq!(unheard(&small), "");
+    small.state.pods.push(Pod {
+        node: "node-2".into(),
+        phase: PodPhase::Starting,
+        ..small.state.pods[0].clone()
+    });
+    let now = small.now();
+    small.cluster.world(now, std::slice::from_ref(&small.state));
+    assert_eq!(unheard(&small), "", "nothing to measure there yet");
+    small.state.pods.last_mut().unwrap().phase = PodPhase::Ready;
+    small.cluster.world(now, std::slice::from_ref(&small.state));
+    assert_eq!(unheard(&small), "node-2");
 }

@@ -9,7 +9,7 @@ use super::super::tests::{Small, id, later};
 use super::super::{Cluster, Outcome};
 use super::*;
 use crate::fitted::Fitted;
-use crate::plan::Limiter;
+use crate::plan::{Limiter, Rules};
 use crate::world::Mode;
 
 fn checkpoint(small: &mut Small) -> Checkpoint {
@@ -64,6 +64,34 @@ fn a_standby_that_takes_the_state_over_plans_and_saves_as_the_leader_would_have(
     let ours = whole(&mut small.cluster);
     let (twin, _) = small.twin.as_mut().unwrap();
     assert!(ours == whole(twin), "all of the state has gone on alike, to the byte");
+}
+
+#[test]
+fn a_standby_knows_of_replicas_and_needs_that_came_after_the_leaders_last_save() {
+    let mut small = Small::new(4, 70.0);
+    let mut standby = Cluster::new(ClusterSettings::default());
+    standby.set_standby(true);
+    small.twin = Some((standby, 0));
+    small.seconds(400);
+    let replicas = small.state.replicas;
+    let whole = checkpoint(&mut small);
+    small.rps = 140.0;
+    small.seconds(60);
+    assert!(small.state.replicas > replicas, "{replicas} to {}", small.state.replicas);
+    // It takes over, and the target has nothing new to say for as long as a long poll lasts: neither to it nor to the leader,
+    // which would have gone on so.
+    small.rps = 600.0;
+    small.seconds += 1;
+    let (report, now) = (small.report(), small.now());
+    let (twin, _) = small.twin.as_mut().unwrap();
+    twin.restore(now, &id(), &whole.base.unwrap(), &whole.tail).unwrap();
+    twin.set_standby(false);
+    let [next, last] = [twin, &mut small.cluster].map(|cluster| {
+        cluster.report(now, &report).unwrap();
+        cluster.tick(now).decisions.first().map(|decision| decision.replicas)
+    });
+    assert!(last > Some(Rules::default().up_limit(replicas)), "{last:?} is within the budget of long ago");
+    assert_eq!(next, last);
 }
 
 #[test]
