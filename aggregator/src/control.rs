@@ -4,7 +4,7 @@ pub mod checkpoints;
 mod follow;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ const QUEUE: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So long a start waits for agents at most, real time. A replica that has moved is found when its name is looked up anew, which a
 /// cluster's name servers usually do after 30 s; a node may be without an agent for good.
-const LISTENING: Duration = Duration::from_secs(60);
+const AGENTS_AWAITED: Duration = Duration::from_secs(60);
 /// Most nodes that a sentence names.
 const NAMED: usize = 3;
 /// How long writes may take after the stop, real time.
@@ -175,7 +175,7 @@ pub fn start(mut parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Running, t
         health,
         again,
         last_tick,
-        listening_since: None,
+        awaiting_since: None,
         violations: 0,
     };
     let task = tokio::spawn(control.run(questions, worlds_in, shutdown));
@@ -190,7 +190,7 @@ struct Loop {
     health: watch::Sender<Health>,
     again: Arc<Notify>,
     last_tick: Mono,
-    listening_since: Option<Instant>,
+    awaiting_since: Option<Instant>,
     violations: u64,
 }
 
@@ -238,7 +238,7 @@ impl Loop {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
-        self.listen(began, now);
+        self.await_agents(began, now);
         self.parts.metrics.leads.set(i64::from(leads));
         self.parts.cluster.set_standby(!leads);
         let plan = self.parts.cluster.tick(now);
@@ -264,26 +264,14 @@ impl Loop {
 
     /// Whether the agents are heard, until they are. Who is to replace replicas one by one must know: what a leader plans that
     /// hears nobody is to hold everything.
-    fn listen(&mut self, real: Instant, now: Now) {
+    fn await_agents(&mut self, real: Instant, now: Now) {
         if self.health.borrow().heard {
             return;
         }
-        let since = *self.listening_since.get_or_insert(real);
-        let unheard = self.parts.cluster.unheard(now);
-        let heard = unheard.is_empty() || real.duration_since(since) >= LISTENING;
-        let mut sentence = String::new();
-        if !unheard.is_empty() {
-            let names: Vec<&str> = unheard.iter().copied().take(NAMED).collect();
-            let more = if unheard.len() > NAMED { ", …" } else { "" };
-            let count = unheard.len();
-            sentence =
-                format!("no report yet of nodes with pods to measure: {count} ({}{more})", names.join(", "));
-        }
+        let since = *self.awaiting_since.get_or_insert(real);
+        let (heard, sentence) = heard(&self.parts.cluster.unheard(now), real.duration_since(since));
         if heard && !sentence.is_empty() {
-            tracing::warn!(
-                "waited {} s for the agents, and waits no longer: {sentence}",
-                LISTENING.as_secs()
-            );
+            tracing::warn!("waits no longer for the agents: {sentence}");
         }
         self.health.send_modify(|health| (health.heard, health.unheard) = (heard, sentence));
     }
@@ -327,7 +315,7 @@ impl Loop {
             Ok(mut world) => {
                 let now = self.parts.clock.now();
                 self.parts.cluster.world(now, &world.workloads);
-                self.listen(Instant::now(), now);
+                self.await_agents(Instant::now(), now);
                 self.target_is_up(&mut world);
                 self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();
@@ -423,5 +411,35 @@ impl Loop {
                 let _ = reply.send(Box::new(Snapshot { nodes: list.nodes, workloads }));
             }
         }
+    }
+}
+
+/// Whether nobody needs to wait for these nodes' agents any more, after so long; and who is missing, in one sentence.
+fn heard(unheard: &BTreeSet<&str>, waited: Duration) -> (bool, String) {
+    if unheard.is_empty() {
+        return (true, String::new());
+    }
+    let names: Vec<&str> = unheard.iter().copied().take(NAMED).collect();
+    let more = if unheard.len() > NAMED { ", …" } else { "" };
+    let sentence = format!(
+        "no report yet from {} of the nodes with pods to measure ({}{more})",
+        unheard.len(),
+        names.join(", ")
+    );
+    (waited >= AGENTS_AWAITED, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_awaited_for_a_minute_at_most_and_named() {
+        let nodes = |count: usize| ["a", "b", "c", "d"].into_iter().take(count).collect::<BTreeSet<_>>();
+        assert_eq!(heard(&nodes(0), Duration::ZERO), (true, String::new()));
+        let (enough, sentence) = heard(&nodes(1), Duration::from_secs(59));
+        assert!(!enough && sentence.contains(" 1 of ") && sentence.ends_with("(a)"), "{sentence}");
+        let (enough, sentence) = heard(&nodes(4), Duration::from_secs(60));
+        assert!(enough && sentence.contains(" 4 of ") && sentence.ends_with("(a, b, c, …)"), "{sentence}");
     }
 }

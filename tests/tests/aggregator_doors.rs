@@ -272,7 +272,9 @@ async fn no_watch_list_is_made_up_before_the_target_has_answered() {
     // A rollout that went on now would leave a leader that hears nobody.
     let (status, sentence) = ready().await;
     assert!(
-        status == StatusCode::SERVICE_UNAVAILABLE && sentence.contains("1 (node-a)"),
+        status == StatusCode::SERVICE_UNAVAILABLE
+            && sentence.contains("from 1 of")
+            && sentence.contains("(node-a)"),
         "{status} {sentence}"
     );
     let mut agent = FakeAgent::default();

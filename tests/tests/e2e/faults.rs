@@ -144,7 +144,9 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
     let third = rise(300.0, 8);
     let (again, more) = scale.change_after(third.began, 60);
     let later = again.duration_since(third.began).as_secs_f64();
-    [first, second, third].map(Load::stop);
+    for load in [first, second, third] {
+        load.stop();
+    }
     let holders = holders(&lease);
     let writers = writers(&namespace);
     run.say(&format!(
