@@ -212,11 +212,8 @@ impl Api {
     /// Service would send them to an aggregator that is ready.
     fn ready(&self) -> admin::Readiness {
         let health = self.health.borrow();
-        if health.heard {
-            return Ok(());
-        }
         if health.seen {
-            return Err(health.unheard.clone());
+            return health.unheard.clone().map_or(Ok(()), Err);
         }
         let name = &self.target_name;
         Err(match &health.down {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prescale_core::Mono;
 use prescale_core::cluster::{Cluster, Outcome, Refused};
 use prescale_core::fitted::Fitted;
 use prescale_core::view;
 use prescale_core::wire::{NodeReport, WatchList};
 use prescale_core::world::WorkloadId;
-use prescale_core::{Mono, Now};
 use prescale_models::retraining::{History, RetrainingSettings};
 use prescale_shell::clock::Clock;
 use prescale_shell::signals::Shutdown;
@@ -112,14 +112,13 @@ impl WatchLists {
 pub struct Health {
     /// The target has answered at least once.
     pub seen: bool,
-    /// Every node with pods to measure has reported at least once, or this has waited long enough for those that have not.
-    pub heard: bool,
-    /// Until then, in one sentence who has not.
-    pub unheard: String,
     /// Since when it does not, and why not.
     pub down: Option<(Instant, String)>,
     /// What stands refused, by its last answer.
     pub refusals: Arc<Vec<view::Refusal>>,
+    /// Once the target is seen: which nodes' agents are awaited, in one sentence; `None` for good when each has reported, or this
+    /// has waited for long enough.
+    pub unheard: Option<String>,
 }
 
 /// What the loop is made of.
@@ -238,7 +237,7 @@ impl Loop {
             return;
         }
         let (began, now) = (Instant::now(), self.parts.clock.now());
-        self.await_agents(began, now);
+        self.await_agents();
         self.parts.metrics.leads.set(i64::from(leads));
         self.parts.cluster.set_standby(!leads);
         let plan = self.parts.cluster.tick(now);
@@ -264,16 +263,17 @@ impl Loop {
 
     /// Whether the agents are heard, until they are. Who is to replace replicas one by one must know: what a leader plans that
     /// hears nobody is to hold everything.
-    fn await_agents(&mut self, real: Instant, now: Now) {
-        if self.health.borrow().heard {
+    fn await_agents(&mut self) {
+        let is_over = |health: &Health| health.seen && health.unheard.is_none();
+        if is_over(&self.health.borrow()) {
             return;
         }
-        let since = *self.awaiting_since.get_or_insert(real);
-        let (heard, sentence) = heard(&self.parts.cluster.unheard(now), real.duration_since(since));
+        let waited = self.awaiting_since.get_or_insert_with(Instant::now).elapsed();
+        let (heard, sentence) = heard(&self.parts.cluster.unheard(self.parts.clock.now()), waited);
         if heard && !sentence.is_empty() {
             tracing::warn!("waits no longer for the agents: {sentence}");
         }
-        self.health.send_modify(|health| (health.heard, health.unheard) = (heard, sentence));
+        self.health.send_modify(|health| health.unheard = (!heard).then_some(sentence));
     }
 
     /// Says so when a plan broke one of its own rules; it was refused then.
@@ -313,9 +313,9 @@ impl Loop {
     fn world(&mut self, world: Result<World, TargetError>) {
         match world {
             Ok(mut world) => {
-                let now = self.parts.clock.now();
-                self.parts.cluster.world(now, &world.workloads);
-                self.await_agents(Instant::now(), now);
+                self.parts.cluster.world(self.parts.clock.now(), &world.workloads);
+                // Before the target counts as seen: from then on nobody awaited means ready.
+                self.await_agents();
                 self.target_is_up(&mut world);
                 self.parts.metrics.keep_only(&world.workloads.iter().map(|w| &w.id).collect());
                 self.publish_lists();

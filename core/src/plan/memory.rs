@@ -55,13 +55,14 @@ impl Memory {
 
     /// Adds what `other`, by the same clock, has recorded since.
     pub(crate) fn go_on_from(&mut self, other: &Self) {
-        let newest = |entries: &VecDeque<(Mono, u32)>| entries.back().map(|(at, _)| *at);
-        let (needs, replicas) = (newest(&self.needs), newest(&self.replicas));
-        let since = |entries: &VecDeque<(Mono, u32)>, since: Option<Mono>| -> Vec<(Mono, u32)> {
-            entries.iter().filter(|(at, _)| Some(*at) > since).copied().collect()
-        };
-        since(&other.needs, needs).into_iter().for_each(|(at, need)| self.record_need(at, need));
-        since(&other.replicas, replicas).into_iter().for_each(|(at, it)| self.record_replicas(at, it));
+        let newest = self.needs.back().map(|(at, _)| *at);
+        for &(at, need) in other.needs.iter().filter(|(at, _)| Some(*at) > newest) {
+            self.record_need(at, need);
+        }
+        let newest = self.replicas.back().map(|(at, _)| *at);
+        for &(at, replicas) in other.replicas.iter().filter(|(at, _)| Some(*at) > newest) {
+            self.record_replicas(at, replicas);
+        }
     }
 
     /// `spec.replicas` as they were recorded last.

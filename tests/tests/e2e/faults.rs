@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Run;
 use super::app::{App, Load, Scale, arrivals, steady};
 use super::floor::{self, HPA};
-use super::kubectl::{Namespace, Watch, kubectl, wait};
+use super::kubectl::{Namespace, Watch, kubectl, sleep_until, wait};
 use super::prescale::{
     self, NAMESPACE, agent_metrics, agent_on, all_measured, counted, leader, nodes, process, workload,
 };
@@ -119,8 +119,7 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
     let leader = prescale::leader();
     let pid = process(&leader, "prescale-aggregator");
     scale.change_after(first.began, 60);
-    let end = first.began + Duration::from_secs_f64(CALM + RISE);
-    wait("the leader's end", 60, || if Instant::now() >= end { Ok(()) } else { Err("not yet".into()) });
+    sleep_until(first.began + Duration::from_secs_f64(CALM + RISE));
     let names = remembered.map_or(vec![], |remembered| vec![namespace.0.as_str(), remembered.namespace()]);
     let before: Vec<Known> = names.iter().map(|name| Known::of(name).expect("the leader answers")).collect();
     let gone = Instant::now();
@@ -139,8 +138,7 @@ fn leader_gone(run: &Run, how: &str, name: &str, remembered: Option<&Remembered>
     for (name, before) in names.into_iter().zip(&before) {
         run.say(&format!("{how}: of {name} the next leader knows {}", before.goes_on(name)));
     }
-    let again = gone + Duration::from_secs_f64(RISE);
-    wait("the next rise", 60, || if Instant::now() >= again { Ok(()) } else { Err("not yet".into()) });
+    sleep_until(gone + Duration::from_secs_f64(RISE));
     let third = rise(300.0, 8);
     let (again, more) = scale.change_after(third.began, 60);
     let later = again.duration_since(third.began).as_secs_f64();

@@ -59,6 +59,11 @@ pub fn wait<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Result<T, Str
     }
 }
 
+/// Sleeps until then; not at all if that is over.
+pub fn sleep_until(at: Instant) {
+    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+}
+
 /// A namespace of one test, gone with it.
 #[derive(Debug)]
 pub struct Namespace(pub String);

@@ -11,7 +11,7 @@ use prescale_tests::demo::load::Totals;
 
 use super::Run;
 use super::app::{App, Load, Part, Scale, arrivals, steady};
-use super::kubectl::{Namespace, feed, kubectl, roll_out, try_kubectl, wait};
+use super::kubectl::{Namespace, feed, kubectl, roll_out, sleep_until, try_kubectl, wait};
 use super::prescale::{agent_metrics, agents, all_measured, counted, workload};
 
 /// The load before anything is opted in: who comes to a workload at work sees no rise from nothing.
@@ -71,11 +71,7 @@ pub fn against_the_real_hpa(run: &Run) {
         }
         verdicts.extend(ended.try_iter());
         // Where those under way may make it certain, one more begins only when they have not.
-        loop {
-            let (good, under_way) = (good_ones(&verdicts), time - 1 - verdicts.len());
-            if good >= needed || under_way == 0 || good + under_way < needed {
-                break;
-            }
+        while good_ones(&verdicts) < needed && good_ones(&verdicts) + (time - 1 - verdicts.len()) >= needed {
             verdicts.extend(ended.recv());
         }
         let good = good_ones(&verdicts);
@@ -311,9 +307,7 @@ fn cpu_per_request(namespace: &str, end: Instant) -> f64 {
     let names = ["prescale_agent_pod_cpu_seconds_total", "prescale_http_server_requests_finished_total"];
     let look = || summed(names, namespace);
     let before = look();
-    wait("the end of the calibration", 120, || {
-        if Instant::now() >= end { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    sleep_until(end);
     let after = look();
     let requests = after[1] - before[1];
     assert!(requests > 100.0, "{requests} requests measured");
